@@ -1,0 +1,175 @@
+//! The one error type of the crate: a stable code, one line of fact, one line of remedy.
+//!
+//! A code belongs to a closed set and may leave the room; it also decides the exit code. Fact and remedy are for
+//! the person at the terminal. Whatever happens after a row was read is told by code alone where it could depend
+//! on one unit: see [`Code::stage`]. Nothing a guest wrote ever enters a fault.
+
+use std::fmt;
+
+/// Result of every fallible step.
+pub type Result<T, E = Fault> = std::result::Result<T, E>;
+
+/// Where in the data path a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The request itself is wrong: nothing was looked at.
+    Usage,
+    /// Refused before any guest ran: by the gate, or because a view is not what was agreed.
+    Gate,
+    /// The question could not be compiled or run at all.
+    Sandbox,
+    /// Refused by the privacy controls.
+    Privacy,
+    /// The result could not be written.
+    Destination,
+    /// A defect or a failure of this host.
+    Internal,
+}
+
+impl Stage {
+    /// The process exit code of the stage.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Gate => 3,
+            Self::Sandbox => 4,
+            Self::Privacy => 5,
+            Self::Destination => 6,
+            Self::Internal => 7,
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($stage:ident: $($variant:ident = $text:literal $doc:literal,)+)+) => {
+        /// Why a run was refused or failed. The text form is stable.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Code { $($(#[doc = $doc] $variant,)+)+ }
+
+        impl Code {
+            /// Every code there is, in the order of the data path.
+            pub const ALL: &'static [Self] = &[$($(Self::$variant,)+)+];
+
+            /// The stable text form.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $($(Self::$variant => $text,)+)+ }
+            }
+
+            /// What the code means, in a line.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $($(Self::$variant => $doc,)+)+ }
+            }
+
+            /// The stage that the code belongs to.
+            #[must_use]
+            pub const fn stage(self) -> Stage {
+                match self { $($(Self::$variant => Stage::$stage,)+)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    Usage:
+    Usage = "USAGE" "the command line or the request is wrong",
+    RoomInvalid = "ROOM_INVALID" "room.toml is missing, malformed or contradicts itself",
+    KeyExists = "KEY_EXISTS" "the key file or the person's key is there already",
+    KeyUnreadable = "KEY_UNREADABLE" "a private key file is missing or is not an Ed25519 PKCS#8 PEM file",
+    Gate:
+    ManifestInvalid = "MANIFEST_INVALID" "question.toml is malformed, has an unknown field or version, or contradicts itself",
+    ComponentInvalid = "COMPONENT_INVALID" "the question is not a WebAssembly component of an accepted shape",
+    ComponentImports = "COMPONENT_IMPORTS" "the component imports something; a sealed question may import nothing",
+    SlotMissing = "SLOT_MISSING" "a slot of the question has no view bound to it, or a bound slot does not exist",
+    ParameterInvalid = "PARAMETER_INVALID" "a parameter is missing, unknown, or outside its declared domain",
+    RegistryInvalid = "REGISTRY_INVALID" "the key registry is missing, malformed, or holds a key that is refused",
+    AgreementInvalid = "AGREEMENT_INVALID" "the agreement is missing or malformed",
+    AgreementExpired = "AGREEMENT_EXPIRED" "the agreement is outside its window of validity",
+    ApprovalInvalid = "APPROVAL_INVALID" "an approval is malformed, or does not say what it must",
+    SignatureInvalid = "SIGNATURE_INVALID" "an approval's signature does not verify with any registered key of its scope",
+    NotApproved = "NOT_APPROVED" "there is no approval at all",
+    OwnerMissing = "OWNER_MISSING" "an owner of a bound view, or the recipient, has not approved",
+    RegistryChanged = "REGISTRY_CHANGED" "the key registry is not the one that was agreed",
+    ComponentChanged = "COMPONENT_CHANGED" "the component is not the one that was agreed",
+    ManifestChanged = "MANIFEST_CHANGED" "the manifest is not the one that was agreed",
+    ViewChanged = "VIEW_CHANGED" "a view's definition or schema is not the one that was agreed",
+    ControlChanged = "CONTROL_CHANGED" "the output controls are not those that were agreed",
+    DestinationChanged = "DESTINATION_CHANGED" "the destination is not the one that was agreed",
+    RuntimeChanged = "RUNTIME_CHANGED" "this runtime is not the one that was agreed",
+    ViewInvalid = "VIEW_INVALID" "a view's SQL is not one SELECT over its own sources",
+    ViewUnreadable = "VIEW_UNREADABLE" "a source of a view cannot be opened or read to its end",
+    ColumnMissing = "COLUMN_MISSING" "a view lacks a column that the question needs",
+    ColumnType = "COLUMN_TYPE" "a view's column has another type than the question needs",
+    UnitNull = "UNIT_NULL" "the unit column of a view holds nulls only",
+    ViewEmpty = "VIEW_EMPTY" "a view has no rows",
+    Sandbox:
+    CompileFailed = "COMPILE_FAILED" "the component cannot be compiled under the engine's profile",
+    ContractMismatch = "CONTRACT_MISMATCH" "the component does not export the interface of its kind",
+    SandboxFailed = "SANDBOX_FAILED" "the sandbox itself failed",
+    Privacy:
+    BudgetExhausted = "BUDGET_EXHAUSTED" "the run would cost more than is left of the privacy budget",
+    ListTooSmall = "LIST_TOO_SMALL" "the list is shorter than the smallest size that the owners allow",
+    Destination:
+    DestinationExists = "DESTINATION_EXISTS" "the destination already holds a result of that name",
+    DestinationFailed = "DESTINATION_FAILED" "the result could not be written to the destination",
+    Internal:
+    LedgerFailed = "LEDGER_FAILED" "the ledger cannot be read or written",
+    ReceiptInvalid = "RECEIPT_INVALID" "the receipt does not verify",
+    ReceiptFailed = "RECEIPT_FAILED" "the receipt could not be written",
+    Internal = "INTERNAL" "an unexpected failure of this host",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A refusal or failure: what is so, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    code: Code,
+    fact: String,
+    remedy: String,
+}
+
+impl Fault {
+    /// Both texts are one line each, lower case, without a full stop.
+    pub fn new(code: Code, fact: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { code, fact: one_line(fact.into()), remedy: one_line(remedy.into()) }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What is so.
+    #[must_use]
+    pub fn fact(&self) -> &str {
+        &self.fact
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
+
+/// Libraries put line breaks into their messages; a fault keeps to its one line.
+fn one_line(text: String) -> String {
+    if text.contains(['\n', '\r']) { text.split_whitespace().collect::<Vec<_>>().join(" ") } else { text }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\nhint: {}", self.code, self.fact, self.remedy)
+    }
+}
+
+impl std::error::Error for Fault {}

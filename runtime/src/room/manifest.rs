@@ -1,0 +1,406 @@
+//! `question.toml`: what a question needs, what it may be asked, and what it can answer.
+//!
+//! The manifest is the author's claim about shapes; the owners' [`Controls`](super::Controls) bound it, and the host
+//! enforces both. A manifest never loosens a control.
+
+use serde::{Deserialize, Serialize};
+
+use super::is_id;
+use crate::error::{Code, Fault, Result};
+
+/// What kind of answer a question gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Aggregates per group.
+    Analytical,
+    /// Identifiers for activation.
+    List,
+}
+
+impl Kind {
+    /// The name in files and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Analytical => "analytical",
+            Self::List => "list",
+        }
+    }
+}
+
+/// How much a guest sees at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Isolation {
+    /// One privacy unit, in an instance that has never seen another.
+    Sealed,
+}
+
+/// The type of a column as it crosses into the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    /// True or false.
+    Boolean,
+    /// Any integer column that fits 64 signed bits.
+    Int64,
+    /// A floating-point column.
+    Float64,
+    /// Days since 1970-01-01.
+    Date,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    Timestamp,
+    /// Text.
+    Utf8,
+    /// Text that repeats: sent as codes and words of this unit's rows.
+    Dictionary,
+}
+
+/// A column of a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// The column's name in the view.
+    pub name: String,
+    /// The type that the question reads.
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// Whether nulls reach the question; rows with a null in any other column are left out.
+    #[serde(default)]
+    pub nullable: bool,
+}
+
+/// Whether a unit must have rows in a slot's view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Join {
+    /// Units without rows here are left out.
+    Required,
+    /// The slot may have no rows for a unit.
+    Optional,
+}
+
+/// A place for a view, to be bound by the agreement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slot {
+    /// The slot's name.
+    pub slot: String,
+    pub(crate) join: Join,
+    /// The columns the question sees, in this order.
+    pub columns: Vec<Column>,
+}
+
+/// A parameter's declared type and domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// The parameter's name.
+    pub name: String,
+    /// `boolean`, `int64`, `float64` or `utf8`.
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// The smallest and the largest value of a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f64; 2]>,
+    /// The allowed values of a text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+}
+
+/// A parameter's value, checked against its domain.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A boolean.
+    Boolean(bool),
+    /// An integer.
+    Int64(i64),
+    /// A number.
+    Float64(f64),
+    /// One of the allowed texts.
+    Utf8(String),
+}
+
+/// A column of the group key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// The column's name in the released table.
+    pub name: String,
+    /// The closed domain; without one, keys are open and a key is released only by differentially private selection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Vec<String>>,
+}
+
+/// How contributions become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reducer {
+    /// Distinct units, counted by the host.
+    Count,
+    /// The sum of clamped values.
+    Sum,
+    /// The mean of clamped values over units.
+    Mean,
+}
+
+/// A column of the released table that is not a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measure {
+    /// The column's name in the released table.
+    pub name: String,
+    /// How contributions are reduced.
+    pub reducer: Reducer,
+    /// The range to which a unit's value is clamped; for `sum` and `mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f64; 2]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bounds {
+    max_rows_per_unit: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_groups_per_unit: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListShape {
+    segments: Vec<String>,
+}
+
+/// A checked `question.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    version: u32,
+    /// The question's name.
+    pub name: String,
+    /// The kind of answer.
+    pub kind: Kind,
+    pub(crate) isolation: Isolation,
+    /// One line for people.
+    pub description: String,
+    /// The slots, in the order in which the question gets them.
+    #[serde(rename = "view")]
+    pub slots: Vec<Slot>,
+    /// The parameters, in the order in which the question gets them.
+    #[serde(default, rename = "parameter")]
+    pub parameters: Vec<Parameter>,
+    /// The group key's columns.
+    #[serde(default, rename = "group")]
+    pub groups: Vec<Group>,
+    /// The measures.
+    #[serde(default, rename = "measure")]
+    pub measures: Vec<Measure>,
+    bounds: Bounds,
+    #[serde(default)]
+    list: Option<ListShape>,
+}
+
+/// The largest number of cells of a closed domain.
+const CELLS_MAX: usize = 100_000;
+
+impl Manifest {
+    /// Parses and checks the text of a `question.toml`.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|_| invalid("question.toml is not UTF-8 text"))?;
+        let manifest: Self =
+            toml::from_str(text).map_err(|error| invalid(format!("question.toml: {}", error.message())))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The most rows of one unit that reach the question, per slot.
+    #[must_use]
+    pub const fn max_rows_per_unit(&self) -> u32 {
+        self.bounds.max_rows_per_unit
+    }
+
+    /// The most groups to which one unit contributes.
+    #[must_use]
+    pub fn max_groups_per_unit(&self) -> u32 {
+        self.bounds.max_groups_per_unit.unwrap_or(1)
+    }
+
+    /// The segments of a list question.
+    #[must_use]
+    pub fn segments(&self) -> &[String] {
+        self.list.as_ref().map_or(&[], |list| &list.segments)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.version != 1 {
+            return Err(Fault::new(
+                Code::ManifestInvalid,
+                format!("question.toml has version {}, this runtime reads version 1", self.version),
+                "set `version = 1`, or use the runtime that the question was written for",
+            ));
+        }
+        check_names("question", std::iter::once(self.name.as_str()))?;
+        check_names("slot", self.slots.iter().map(|slot| slot.slot.as_str()))?;
+        check_names("parameter", self.parameters.iter().map(|parameter| parameter.name.as_str()))?;
+        let columns = self.groups.iter().map(|g| g.name.as_str()).chain(self.measures.iter().map(|m| m.name.as_str()));
+        check_names("group or measure", columns)?;
+        self.check_slots()?;
+        self.parameters.iter().try_for_each(Parameter::check)?;
+        if !(1..=1_000_000).contains(&self.bounds.max_rows_per_unit) {
+            return Err(invalid("`max_rows_per_unit` is outside 1 to 1000000"));
+        }
+        match self.kind {
+            Kind::Analytical => self.check_analytical(),
+            Kind::List => self.check_list(),
+        }
+    }
+
+    fn check_slots(&self) -> Result<()> {
+        if !self.slots.iter().any(|slot| slot.join == Join::Required) {
+            return Err(invalid("no `[[view]]` has `join = \"required\"`"));
+        }
+        for slot in &self.slots {
+            if slot.columns.is_empty() {
+                return Err(invalid(format!("slot {} has no columns", slot.slot)));
+            }
+            check_distinct("column", slot.columns.iter().map(|column| column.name.as_str()))?;
+        }
+        Ok(())
+    }
+
+    fn check_analytical(&self) -> Result<()> {
+        if self.list.is_some() {
+            return Err(invalid("an analytical question has no `[list]`"));
+        }
+        if self.groups.is_empty() || self.measures.is_empty() {
+            return Err(invalid("an analytical question needs at least one `[[group]]` and one `[[measure]]`"));
+        }
+        if !(1..=10_000).contains(&self.max_groups_per_unit()) {
+            return Err(invalid("`max_groups_per_unit` is outside 1 to 10000"));
+        }
+        self.measures.iter().try_for_each(Measure::check)?;
+        let mut cells = 1usize;
+        for group in &self.groups {
+            let Some(domain) = &group.domain else { continue };
+            if domain.is_empty() {
+                return Err(invalid(format!("the domain of group {} is empty", group.name)));
+            }
+            check_distinct("domain value", domain.iter().map(String::as_str))?;
+            cells = cells.saturating_mul(domain.len());
+        }
+        let closed = self.groups.iter().filter(|group| group.domain.is_some()).count();
+        if closed != 0 && closed != self.groups.len() {
+            return Err(invalid("some groups have a `domain` and some have none"));
+        }
+        if cells > CELLS_MAX {
+            return Err(invalid(format!("the groups have {cells} cells, at most {CELLS_MAX} are allowed")));
+        }
+        Ok(())
+    }
+
+    fn check_list(&self) -> Result<()> {
+        if !self.groups.is_empty() || !self.measures.is_empty() || self.bounds.max_groups_per_unit.is_some() {
+            return Err(invalid("a list question has no groups, measures or `max_groups_per_unit`"));
+        }
+        if self.segments().is_empty() || self.segments().len() > 256 {
+            return Err(invalid("a list question needs `[list]` with 1 to 256 `segments`"));
+        }
+        check_distinct("segment", self.segments().iter().map(String::as_str))
+    }
+}
+
+impl Parameter {
+    fn check(&self) -> Result<()> {
+        let shape = (self.range.is_some(), !self.allowed.is_empty());
+        let fits = match self.kind {
+            ColumnType::Boolean => shape == (false, false),
+            ColumnType::Int64 | ColumnType::Float64 => shape == (true, false),
+            ColumnType::Utf8 => shape == (false, true),
+            ColumnType::Date | ColumnType::Timestamp | ColumnType::Dictionary => false,
+        };
+        if !fits {
+            return Err(invalid(format!(
+                "parameter {} needs type boolean, int64 or float64 with `range`, or utf8 with `allowed`",
+                self.name
+            )));
+        }
+        self.range.map_or(Ok(()), |range| check_range(&self.name, range))
+    }
+
+    /// Reads a value from its text form, which is also the form it has in the agreement.
+    pub fn read(&self, text: &str) -> Result<Value> {
+        let in_range = |number: f64| self.range.is_some_and(|[low, high]| (low..=high).contains(&number));
+        let value = match self.kind {
+            ColumnType::Boolean => text.parse().ok().map(Value::Boolean),
+            #[expect(clippy::cast_precision_loss, reason = "a range is given as floats; its ends are compared as such")]
+            ColumnType::Int64 => text.parse().ok().filter(|n: &i64| in_range(*n as f64)).map(Value::Int64),
+            ColumnType::Float64 => text.parse().ok().filter(|n| in_range(*n)).map(Value::Float64),
+            _ => self.allowed.iter().find(|allowed| *allowed == text).cloned().map(Value::Utf8),
+        };
+        value.ok_or_else(|| {
+            Fault::new(
+                Code::ParameterInvalid,
+                format!("`{text}` is outside the domain of parameter {}", self.name),
+                format!("give {}", self.domain()),
+            )
+        })
+    }
+
+    /// The domain, for people.
+    #[must_use]
+    pub fn domain(&self) -> String {
+        match (self.kind, self.range) {
+            (ColumnType::Boolean, _) => "true or false".into(),
+            (ColumnType::Int64, Some([low, high])) => format!("a whole number from {low} to {high}"),
+            (_, Some([low, high])) => format!("a number from {low} to {high}"),
+            _ => format!("one of: {}", self.allowed.join(", ")),
+        }
+    }
+}
+
+impl Measure {
+    fn check(&self) -> Result<()> {
+        match (self.reducer, self.range) {
+            (Reducer::Count, None) => Ok(()),
+            (Reducer::Count, Some(_)) => Err(invalid(format!("measure {}: a count has no `range`", self.name))),
+            (_, None) => Err(invalid(format!("measure {} needs a `range` to which values are clamped", self.name))),
+            (_, Some(range)) => check_range(&self.name, range),
+        }
+    }
+}
+
+fn check_range(name: &str, [low, high]: [f64; 2]) -> Result<()> {
+    if !low.is_finite() || !high.is_finite() || low >= high || low.abs().max(high.abs()) > 1e15 {
+        return Err(Fault::new(
+            Code::ManifestInvalid,
+            format!("the range [{low}, {high}] of {name} is empty, not finite, or beyond 1e15"),
+            "give two finite numbers, the smaller one first",
+        ));
+    }
+    Ok(())
+}
+
+fn check_names<'a>(what: &str, names: impl Iterator<Item = &'a str> + Clone + 'a) -> Result<()> {
+    if let Some(name) = names.clone().find(|name| !is_id(name)) {
+        return Err(invalid(format!(
+            "the {what} name `{}` is not of the form [a-z0-9._-]{{1,64}}",
+            name.escape_debug()
+        )));
+    }
+    check_distinct(what, names)
+}
+
+fn check_distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(invalid(format!("the {what} `{}` stands twice", name.escape_debug())));
+        }
+    }
+    Ok(())
+}
+
+fn invalid(fact: impl Into<String>) -> Fault {
+    Fault::new(Code::ManifestInvalid, fact, "see docs/author-guide.md for the manifest's fields")
+}

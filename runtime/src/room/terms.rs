@@ -1,0 +1,239 @@
+//! `room.toml`: the views, controls and destinations that a room offers. Local and pinned: a run never writes it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::controls::StatedControls;
+use super::{Controls, is_id, is_inner_path};
+use crate::error::{Code, Fault, Result};
+
+/// A file that a view's SQL sees as a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The table's name in the SQL.
+    pub table: String,
+    /// The file inside the room: `.parquet`, `.csv` or `.arrow`.
+    pub path: String,
+}
+
+/// What a party offers: one `SELECT` over its own files, with a column that names the privacy unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct View {
+    /// The view's id.
+    pub id: String,
+    /// The party whose data it is.
+    pub owner: String,
+    /// The column that names the privacy unit.
+    pub unit: String,
+    /// One `SELECT`.
+    pub sql: String,
+    /// The tables of the SQL.
+    pub sources: Vec<Source>,
+}
+
+/// The format of a released file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Arrow IPC file.
+    Arrow,
+}
+
+impl Format {
+    /// The file name's ending.
+    #[must_use]
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Arrow => "arrow",
+        }
+    }
+}
+
+/// Where a result goes, and whose it is then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    /// The destination's id.
+    pub id: String,
+    /// The party that receives.
+    pub recipient: String,
+    /// The folder inside the room.
+    pub folder: String,
+    /// The format of the file.
+    pub format: Format,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartyTerms {
+    id: String,
+    #[serde(default)]
+    controls: StatedControls,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ViewTerms {
+    id: String,
+    owner: String,
+    unit: String,
+    sql: String,
+    sources: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoomFile {
+    version: u32,
+    id: String,
+    unit: String,
+    #[serde(default)]
+    party: Vec<PartyTerms>,
+    #[serde(default)]
+    view: Vec<ViewTerms>,
+    #[serde(default)]
+    destination: Vec<Destination>,
+}
+
+/// A checked `room.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The room's id.
+    pub id: String,
+    /// What a privacy unit is, in a word: person, household, account.
+    pub unit: String,
+    parties: BTreeMap<String, Controls>,
+    views: BTreeMap<String, View>,
+    destinations: BTreeMap<String, Destination>,
+}
+
+impl Room {
+    /// Parses and checks the text of a `room.toml`.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|_| invalid("room.toml is not UTF-8 text"))?;
+        let file: RoomFile =
+            toml::from_str(text).map_err(|error| invalid(format!("room.toml: {}", error.message())))?;
+        if file.version != 1 {
+            return Err(invalid(format!("room.toml has version {}, this runtime reads version 1", file.version)));
+        }
+        if !is_id(&file.id) || !is_id(&file.unit) {
+            return Err(invalid("the room's `id` or `unit` is not of the form [a-z0-9._-]{1,64}"));
+        }
+        let mut room = Self {
+            id: file.id,
+            unit: file.unit,
+            parties: BTreeMap::new(),
+            views: BTreeMap::new(),
+            destinations: BTreeMap::new(),
+        };
+        for PartyTerms { id, controls } in file.party {
+            let controls = controls.check(&id)?;
+            insert(&mut room.parties, "party", id, controls)?;
+        }
+        for view in file.view {
+            let view = room.check_view(view)?;
+            insert(&mut room.views, "view", view.id.clone(), view)?;
+        }
+        for destination in file.destination {
+            room.check_party(&destination.recipient, "destination", &destination.id)?;
+            check_path(&destination.folder)?;
+            insert(&mut room.destinations, "destination", destination.id.clone(), destination)?;
+        }
+        Ok(room)
+    }
+
+    /// The view of that id.
+    #[must_use]
+    pub fn view(&self, id: &str) -> Option<&View> {
+        self.views.get(id)
+    }
+
+    /// The destination of that id.
+    #[must_use]
+    pub fn destination(&self, id: &str) -> Option<&Destination> {
+        self.destinations.get(id)
+    }
+
+    /// The ids of all views.
+    pub fn view_ids(&self) -> impl Iterator<Item = &str> {
+        self.views.keys().map(String::as_str)
+    }
+
+    /// The ids of all destinations.
+    pub fn destination_ids(&self) -> impl Iterator<Item = &str> {
+        self.destinations.keys().map(String::as_str)
+    }
+
+    /// Whether the room has that party.
+    #[must_use]
+    pub fn has_party(&self, id: &str) -> bool {
+        self.parties.contains_key(id)
+    }
+
+    /// The strictest controls of the parties named.
+    #[must_use]
+    pub fn controls<'a>(&self, owners: impl Iterator<Item = &'a str>) -> Option<Controls> {
+        owners.map(|owner| self.parties.get(owner)).try_fold(None, |strictest: Option<Controls>, controls| {
+            let controls = controls?;
+            Some(Some(strictest.map_or_else(|| controls.clone(), |other| other.strictest(controls))))
+        })?
+    }
+
+    fn check_view(&self, view: ViewTerms) -> Result<View> {
+        let ViewTerms { id, owner, unit, sql, sources } = view;
+        self.check_party(&owner, "view", &id)?;
+        if sources.is_empty() {
+            return Err(invalid(format!("view {id} has no `sources`")));
+        }
+        for (table, path) in &sources {
+            if !is_id(table) {
+                return Err(invalid(format!(
+                    "view {id}: the table name `{table}` is not of the form [a-z0-9._-]{{1,64}}"
+                )));
+            }
+            check_path(path)?;
+        }
+        let sources = sources.into_iter().map(|(table, path)| Source { table, path }).collect();
+        Ok(View { id, owner, unit, sql, sources })
+    }
+
+    fn check_party(&self, party: &str, what: &str, id: &str) -> Result<()> {
+        if self.has_party(party) {
+            Ok(())
+        } else {
+            Err(invalid(format!("{what} {id} names the unknown party {party}")))
+        }
+    }
+}
+
+fn insert<T>(map: &mut BTreeMap<String, T>, what: &str, id: String, value: T) -> Result<()> {
+    if !is_id(&id) {
+        return Err(invalid(format!("the {what} id `{}` is not of the form [a-z0-9._-]{{1,64}}", id.escape_debug())));
+    }
+    if map.contains_key(&id) {
+        return Err(invalid(format!("the {what} {id} stands twice")));
+    }
+    map.insert(id, value);
+    Ok(())
+}
+
+fn check_path(path: &str) -> Result<()> {
+    if is_inner_path(path) {
+        Ok(())
+    } else {
+        Err(invalid(format!("the path `{}` does not stay inside the room", path.escape_debug())))
+    }
+}
+
+fn invalid(fact: impl Into<String>) -> Fault {
+    Fault::new(Code::RoomInvalid, fact, "see docs/architecture.md for the fields of room.toml")
+}
