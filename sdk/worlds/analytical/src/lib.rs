@@ -1,0 +1,16 @@
+//! The bindings that wit-bindgen generates for the `analytical-question` world, and nothing else.
+//!
+//! A crate of its own, because two worlds that export the same interface clash when they are generated in one crate.
+//! Authors never see it: `glovebox-sdk` wraps it.
+#![allow(missing_docs, missing_debug_implementations, reason = "generated; documented where glovebox-sdk wraps it")]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "analytical-question",
+    pub_export_macro: true,
+    export_macro_name: "export",
+    generate_unused_types: true,
+});
+
+pub use exports::glovebox::question::analytical::{Contribution, Guest};
+pub use exports::glovebox::question::data;
