@@ -1,2 +1,42 @@
-//! x
-fn main(){}
+//! The project's own tasks: `cargo xtask <task>`.
+//!
+//! Parses and prints; each task is a module. It never changes anything outside of `target/`, but for the Debian
+//! packages that `guests` announces before it installs them.
+
+mod guests;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "The project's own tasks")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the example questions into target/questions
+    Guests,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in no folder")?;
+    match task {
+        Task::Guests => guests::build(root, &root.join("target/questions")).map(drop),
+    }
+}

@@ -1,0 +1,198 @@
+//! Builds the example questions into components, byte for byte the same from any folder.
+//!
+//! It finds a toolchain, calls its cargo with a clean environment, checks what came out and keeps it by a digest over
+//! everything that went in, so that an unchanged tree costs nothing and a changed one is never stale. It never touches
+//! global configuration and never hands out a component that imports anything.
+
+mod inspect;
+mod stamp;
+mod toolchain;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use stamp::Stamp;
+use toolchain::{Std, Toolchain};
+
+/// The target of every question; it has no operating system, so nothing to import.
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// A finished question.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the tasks that run the questions"))]
+pub(crate) struct Built {
+    /// The folder's name, which is the package's and the question's.
+    pub(crate) name: String,
+    pub(crate) component: PathBuf,
+    pub(crate) manifest: PathBuf,
+    /// Of the component, in hex.
+    pub(crate) sha256: String,
+    pub(crate) size_bytes: usize,
+}
+
+/// Builds every question of `root/guest-examples` into `out/<name>.wasm` and `out/<name>.toml`.
+pub(crate) fn build(root: &Path, out: &Path) -> Result<Vec<Built>> {
+    let root = root.canonicalize().with_context(|| format!("{} is not a folder", root.display()))?;
+    let names = names(&root)?;
+    let toolchain = toolchain::find()?;
+    let flags = flags(&root, &toolchain)?;
+    let inputs = stamp::digest_of_inputs(&root, &toolchain, &flags)?;
+
+    if Stamp::read(out).is_some_and(|stamp| stamp.holds(&inputs, out, &names)) {
+        return names.iter().map(|name| describe(name, out)).collect();
+    }
+    eprintln!("building {} questions with {}", names.len(), toolchain.summary());
+    let folder = compile(&root, &toolchain, &flags)?;
+    fs::create_dir_all(out).with_context(|| format!("{} cannot be created", out.display()))?;
+    Stamp::remove(out)?;
+    for name in &names {
+        let component = folder.join(format!("{}.wasm", name.replace('-', "_")));
+        let bytes = fs::read(&component).with_context(|| format!("cargo wrote no {}", component.display()))?;
+        inspect::require_sealed(&bytes).with_context(|| format!("question {name} cannot be used"))?;
+        replace(&out.join(format!("{name}.wasm")), &bytes)?;
+        replace(&out.join(format!("{name}.toml")), &fs::read(manifest_of(&root, name))?)?;
+    }
+    // Last: a build that was cut short is then done again.
+    Stamp::write(out, &inputs, &names)?;
+    names.iter().map(|name| describe(name, out)).collect()
+}
+
+/// The folders of `guest-examples` that hold a manifest, sorted.
+fn names(root: &Path) -> Result<Vec<String>> {
+    let folder = root.join("guest-examples");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if manifest_of(root, &name).is_file() {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn manifest_of(root: &Path, name: &str) -> PathBuf {
+    root.join("guest-examples").join(name).join("question.toml")
+}
+
+/// Compiler flags for the questions and for the standard library alike.
+fn flags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>> {
+    let source = toolchain.library_source();
+    let mut remapped = vec![(root.to_path_buf(), "/glovebox"), (toolchain::cargo_home()?, "/cargo")];
+    // Debian's is a link: the compiler names the one path or the other.
+    remapped.extend(source.canonicalize().ok().map(|resolved| (resolved, "/rust")));
+    remapped.push((source, "/rust"));
+
+    let mut flags: Vec<String> =
+        remapped.into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect();
+    flags.extend([
+        format!("-Clink-arg=--wasm-ld-path={}", toolchain.linker.wasm_ld.display()),
+        // No adapter: a question that would need WASI does not link, instead of importing it.
+        "-Clink-arg=--wasi-adapter=none".into(),
+        // One page instead of sixteen. A question that needs more overflows into a trap, not into its data, because
+        // the stack comes first in memory.
+        "-Clink-arg=-zstack-size=65536".into(),
+        "-Clink-arg=--stack-first".into(),
+    ]);
+    Ok(flags)
+}
+
+/// Runs cargo; returns the folder of the finished components.
+fn compile(root: &Path, toolchain: &Toolchain, flags: &[String]) -> Result<PathBuf> {
+    let target = root.join("target/guest");
+    let mut cargo = Command::new(&toolchain.cargo);
+    cargo.args(["build", "--release", "--locked", "--workspace", "--quiet", "--target", TARGET]);
+    cargo.current_dir(root.join("guest-examples"));
+    toolchain::clean_environment(&mut cargo);
+    cargo
+        .env("RUSTC", &toolchain.rustc)
+        .env("RUSTC_WRAPPER", "")
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &toolchain.linker.component_ld)
+        .env("SOURCE_DATE_EPOCH", "0")
+        // Some hash tables draw their seed at compile time.
+        .env("CONST_RANDOM_SEED", "glovebox");
+    if toolchain.std == Std::FromSource {
+        // The standard library can only be built with unstable flags; the questions themselves use none.
+        cargo.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1");
+    }
+    let status = cargo.status().with_context(|| format!("{} does not run", toolchain.cargo.display()))?;
+    if !status.success() {
+        bail!("the questions do not compile\nfix what cargo says above, then run `cargo xtask guests` again");
+    }
+    Ok(target.join(TARGET).join("release"))
+}
+
+/// Replaces a file as a whole, so that no reader sees half of it.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    fs::write(&draft, bytes).with_context(|| format!("{} cannot be written", draft.display()))?;
+    fs::rename(&draft, path).with_context(|| format!("{} cannot be replaced", path.display()))
+}
+
+/// Says one line about a finished question.
+fn describe(name: &str, out: &Path) -> Result<Built> {
+    let component = out.join(format!("{name}.wasm"));
+    let bytes = fs::read(&component)?;
+    let sha256 = stamp::sha256_hex(&bytes);
+    eprintln!("{name:<16} {:>7} bytes  sha256 {}", bytes.len(), &sha256[..16]);
+    let manifest = out.join(format!("{name}.toml"));
+    Ok(Built { name: name.to_owned(), component, manifest, sha256, size_bytes: bytes.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a build reads. The other members' manifests are not among it.
+    const READ: [&str; 3] = ["Cargo.toml", "sdk", "guest-examples"];
+
+    /// Also proves that the toolchain is found and that every component imports nothing: `build` checks it.
+    #[test]
+    fn components_are_the_same_from_another_folder_and_a_clean_start() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout");
+        let elsewhere = tempfile::tempdir().expect("a temporary folder");
+        let copy = elsewhere.path().join("a checkout with a much longer path, and spaces in it");
+        for name in READ {
+            copy_tree(&here.join(name), &copy.join(name));
+        }
+        let first = build(here, &here.join("target/questions")).expect("the checkout builds");
+        let second = build(&copy, &copy.join("out")).expect("the copy builds");
+        let digests = |built: &[Built]| -> Vec<_> {
+            built.iter().map(|built| (built.name.clone(), built.size_bytes, built.sha256.clone())).collect()
+        };
+        assert_eq!(digests(&first), digests(&second));
+        for built in second {
+            assert_eq!(
+                fs::read(&built.manifest).expect("read"),
+                fs::read(manifest_of(here, &built.name)).expect("read")
+            );
+            assert_no_path(&fs::read(&built.component).expect("read"), here);
+        }
+    }
+
+    fn copy_tree(from: &Path, to: &Path) {
+        if from.is_file() {
+            fs::create_dir_all(to.parent().expect("a parent")).expect("create");
+            fs::copy(from, to).expect("copy");
+            return;
+        }
+        for entry in fs::read_dir(from).expect("read").map(|entry| entry.expect("entry")) {
+            if entry.file_name() != "target" {
+                copy_tree(&entry.path(), &to.join(entry.file_name()));
+            }
+        }
+    }
+
+    fn assert_no_path(bytes: &[u8], path: &Path) {
+        let path = path.to_str().expect("UTF-8").as_bytes();
+        assert!(
+            !bytes.windows(path.len()).any(|window| window == path),
+            "a component names the folder it was built in"
+        );
+    }
+}
