@@ -8,7 +8,8 @@ mod inspect;
 mod stamp;
 mod toolchain;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,6 +20,9 @@ use toolchain::{Std, Toolchain};
 
 /// The target of every question; it has no operating system, so nothing to import.
 const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Makes a crate's identity independent of the folder it lies in.
+const WRAPPER: &str = include_str!("guests/wrapper.sh");
 
 /// A finished question.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub(crate) fn build(root: &Path, out: &Path) -> Result<Vec<Built>> {
     let names = names(&root)?;
     let toolchain = toolchain::find()?;
     let flags = flags(&root, &toolchain)?;
-    let inputs = stamp::digest_of_inputs(&root, &toolchain, &flags)?;
+    let inputs = stamp::digest_of_inputs(&root, &toolchain, &[flags.as_slice(), &[WRAPPER.to_owned()]].concat())?;
 
     if Stamp::read(out).is_some_and(|stamp| stamp.holds(&inputs, out, &names)) {
         return names.iter().map(|name| describe(name, out)).collect();
@@ -103,13 +107,16 @@ fn flags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>> {
 /// Runs cargo; returns the folder of the finished components.
 fn compile(root: &Path, toolchain: &Toolchain, flags: &[String]) -> Result<PathBuf> {
     let target = root.join("target/guest");
+    let wrapper = write_wrapper(&target)?;
     let mut cargo = Command::new(&toolchain.cargo);
     cargo.args(["build", "--release", "--locked", "--workspace", "--quiet", "--target", TARGET]);
     cargo.current_dir(root.join("guest-examples"));
     toolchain::clean_environment(&mut cargo);
     cargo
         .env("RUSTC", &toolchain.rustc)
-        .env("RUSTC_WRAPPER", "")
+        .env("RUSTC_WRAPPER", &wrapper)
+        .env("RUSTC_WORKSPACE_WRAPPER", "")
+        .env("GLOVEBOX_ROOT", root)
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &toolchain.linker.component_ld)
@@ -125,6 +132,16 @@ fn compile(root: &Path, toolchain: &Toolchain, flags: &[String]) -> Result<PathB
         bail!("the questions do not compile\nfix what cargo says above, then run `cargo xtask guests` again");
     }
     Ok(target.join(TARGET).join("release"))
+}
+
+/// Puts the wrapper where cargo can call it.
+fn write_wrapper(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("rustc-wrapper");
+    fs::create_dir_all(folder).with_context(|| format!("{} cannot be created", folder.display()))?;
+    replace(&path, WRAPPER.as_bytes())?;
+    fs::set_permissions(&path, Permissions::from_mode(0o755))
+        .with_context(|| format!("{} cannot be made executable", path.display()))?;
+    Ok(path)
 }
 
 /// Replaces a file as a whole, so that no reader sees half of it.
