@@ -59,8 +59,10 @@ pub(crate) fn build(root: &Path, out: &Path) -> Result<Vec<Built>> {
         replace(&out.join(format!("{name}.wasm")), &bytes)?;
         replace(&out.join(format!("{name}.toml")), &fs::read(manifest_of(&root, name))?)?;
     }
-    // Last: a build that was cut short is then done again.
-    Stamp::write(out, &inputs, &names)?;
+    // Last, and only if no source changed meanwhile: otherwise the next call builds again.
+    if stamp::digest_of_inputs(&root, &toolchain, &flags)? == inputs {
+        Stamp::write(out, &inputs, &names)?;
+    }
     names.iter().map(|name| describe(name, out)).collect()
 }
 
