@@ -7,7 +7,7 @@ use std::mem;
 use crate::expansion::analytical as world;
 use crate::lift;
 
-pub use crate::__analytical_question as question;
+pub use crate::analytical_question as question;
 pub use crate::{Parameters, Views};
 
 /// What one unit adds to one group.
@@ -64,9 +64,10 @@ pub fn answer(
 ///     vec![Contribution::new(["all"], [purchases.len() as f64])]
 /// }
 /// ```
-#[doc(hidden)]
+///
+/// Use it as `glovebox_sdk::analytical::question!`, once per crate.
 #[macro_export]
-macro_rules! __analytical_question {
+macro_rules! analytical_question {
     ($measure:path) => {
         // Also natively, so that a wrong signature shows before the first WebAssembly build.
         const _: $crate::analytical::Measure = $measure;

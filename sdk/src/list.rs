@@ -8,7 +8,7 @@ use std::mem;
 use crate::expansion::list as world;
 use crate::lift;
 
-pub use crate::__list_question as question;
+pub use crate::list_question as question;
 pub use crate::{Parameters, Views};
 
 /// The function of a list question: parameters and one unit's rows in; out comes the position of a segment of the
@@ -48,9 +48,10 @@ pub fn answer(
 /// assert_eq!(select(&Parameters::from([3.into()]), &views), Some(0));
 /// assert_eq!(select(&Parameters::from([4.into()]), &views), None);
 /// ```
-#[doc(hidden)]
+///
+/// Use it as `glovebox_sdk::list::question!`, once per crate.
 #[macro_export]
-macro_rules! __list_question {
+macro_rules! list_question {
     ($select:path) => {
         // Also natively, so that a wrong signature shows before the first WebAssembly build.
         const _: $crate::list::Select = $select;

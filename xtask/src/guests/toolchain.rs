@@ -79,7 +79,14 @@ pub(super) fn find() -> Result<Toolchain> {
     if let Some(toolchain) = look()? {
         return Ok(toolchain);
     }
-    if env::var_os(CHOICE).is_none() && is_debian_root() {
+    if let Some(choice) = env::var_os(CHOICE) {
+        bail!(
+            "{CHOICE} is {}, which has no standard library for {TARGET}\n\
+             choose another compiler, or unset it to use any that is found",
+            choice.display()
+        );
+    }
+    if is_debian_root() {
         install()?;
         if let Some(toolchain) = look()? {
             return Ok(toolchain);
@@ -144,7 +151,8 @@ fn compilers() -> Result<Vec<PathBuf>> {
         compilers.extend(toolchains.into_iter().map(|toolchain| toolchain.join("bin/rustc")));
     }
     compilers.push("/usr/bin/rustc".into());
-    compilers.retain(|rustc| rustc.is_file());
+    let mut seen = BTreeSet::new();
+    compilers.retain(|rustc| rustc.is_file() && seen.insert(rustc.clone()));
     Ok(compilers)
 }
 
