@@ -3,6 +3,7 @@
 //! Parses and prints; each task is a module. It never changes anything outside of `target/`, but for the Debian
 //! packages that `guests` announces before it installs them.
 
+mod demo;
 mod guests;
 
 use std::path::Path;
@@ -22,6 +23,8 @@ struct Cli {
 enum Task {
     /// Build the example questions into target/questions
     Guests,
+    /// Run two questions end to end on real data, in target/demo
+    Demo,
 }
 
 fn main() -> ExitCode {
@@ -38,5 +41,6 @@ fn run(task: Task) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in no folder")?;
     match task {
         Task::Guests => guests::build(root, &root.join("target/questions")).map(drop),
+        Task::Demo => demo::demo(root),
     }
 }

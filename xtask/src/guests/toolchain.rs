@@ -124,12 +124,16 @@ fn home() -> Result<PathBuf> {
 
 fn look() -> Result<Option<Toolchain>> {
     let found: Vec<Candidate> = compilers()?.iter().filter_map(|rustc| Candidate::ask(rustc)).collect();
-    let Some(linker) = found.iter().find_map(Candidate::linker) else { return Ok(None) };
     let choice = env::var_os(CHOICE).map(PathBuf::from);
     let allowed = |candidate: &&Candidate| choice.as_ref().is_none_or(|choice| *choice == candidate.asked);
     let with = |std: Std| found.iter().filter(allowed).find(|candidate| candidate.has(std)).map(|found| (found, std));
-    let best = with(Std::Prebuilt).or_else(|| with(Std::FromSource));
-    Ok(best.map(|(candidate, std)| Toolchain {
+    let Some((candidate, std)) = with(Std::Prebuilt).or_else(|| with(Std::FromSource)) else { return Ok(None) };
+    // Debian's toolchain has none, but that of any rustup toolchain works with it.
+    let linker = found.iter().find_map(Candidate::linker).context(
+        "no linker for components (wasm-component-ld) comes with the Rust toolchains here\n\
+         run `rustup toolchain install stable`",
+    )?;
+    Ok(Some(Toolchain {
         rustc: candidate.rustc.clone(),
         cargo: candidate.cargo(),
         std,

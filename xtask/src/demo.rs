@@ -1,0 +1,191 @@
+//! `cargo xtask demo`: two parties, their keys, two questions, end to end through the `glovebox` program.
+//!
+//! Everything it makes stands below `target/demo`; the data is kept in `.cache`. It calls the program as a user
+//! would, so it can do nothing that a user cannot.
+
+mod data;
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::guests;
+
+/// Builds what is needed, then shows the whole story.
+pub(crate) fn demo(root: &Path) -> Result<()> {
+    let glovebox = build_program(root)?;
+    let questions = root.join("target/questions");
+    guests::build(root, &questions)?;
+    let data = data::fetch(root)?;
+
+    heading("A room of two parties");
+    let room = root.join("target/demo");
+    lay_room(&room, &questions, &data)?;
+    println!("data: {}\nroom: {}", data.name(), relative(root, &room.join("room.toml")).display());
+    let shell = Shell { glovebox, room };
+    for (party, person) in [("retailer", "ana"), ("brand", "dan")] {
+        shell.run(&["key", "new", "--party", party, "--person", person])?;
+    }
+    shell.run(&["key", "new", "--runtime", "host"])?;
+
+    heading("An analytical question: who buys, by campaign type and income band");
+    shell.agree_and_approve("reach", &["questions/reach.wasm", "--destination", "brand-reports"])?;
+    let reach = shell.run_question("reach", "out/reports/reach-r1.parquet")?;
+
+    heading("A list question: who got a campaign, buys soft drinks, and did not redeem");
+    let list = [
+        ["questions/nonredeemers.wasm", "--bind", "purchases=categories", "--bind", "campaigns=received"].as_slice(),
+        &["--set", "category=SOFT DRINKS", "--set", "heavy_from=12", "--destination", "brand-activation"],
+    ]
+    .concat();
+    shell.agree_and_approve("nonredeemers", &list)?;
+    let nonredeemers = shell.run_question("nonredeemers", "out/activation/nonredeemers-r1.csv")?;
+
+    heading("What it cost");
+    shell.run(&["ledger"])?;
+
+    heading("Both receipts, verified offline");
+    shell.run(&["verify", &reach])?;
+    shell.run(&["verify", &nonredeemers])?;
+
+    heading("A swapped view is refused");
+    shell.refuse_swapped_view()
+}
+
+/// The program as a user has it, in the profile that tests use as well.
+fn build_program(root: &Path) -> Result<PathBuf> {
+    say("building glovebox (the first time takes a while: it brings its own SQL engine and compiler)");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--package", "glovebox", "--bin", "glovebox"])
+        .current_dir(root)
+        .status()
+        .context("cargo does not start")?;
+    if !status.success() {
+        bail!("glovebox does not build; see above");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("debug/glovebox"))
+}
+
+fn lay_room(room: &Path, questions: &Path, data: &data::Data) -> Result<()> {
+    match fs::remove_dir_all(room) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("clearing target/demo");
+        }
+        _ => {}
+    }
+    for folder in ["questions", "data/retailer", "data/brand"] {
+        fs::create_dir_all(room.join(folder))?;
+    }
+    for question in ["reach", "nonredeemers"] {
+        for ending in ["wasm", "toml"] {
+            let file = format!("{question}.{ending}");
+            fs::copy(questions.join(&file), room.join("questions").join(&file))?;
+        }
+    }
+    for (party, tables) in data::TABLES {
+        for table in *tables {
+            let file = format!("{table}.{}", data.ending());
+            fs::copy(data.folder().join(&file), room.join("data").join(party).join(&file))
+                .with_context(|| format!("the data set has no {file}"))?;
+        }
+    }
+    fs::write(room.join("room.toml"), include_str!("demo/room.toml").replace("ENDING", data.ending()))?;
+    Ok(())
+}
+
+/// Runs the program in the room and shows each command before its output.
+struct Shell {
+    glovebox: PathBuf,
+    room: PathBuf,
+}
+
+impl Shell {
+    fn command(&self, arguments: &[&str]) -> Command {
+        println!("\n$ glovebox {}", shown(arguments));
+        let mut command = Command::new(&self.glovebox);
+        command.current_dir(&self.room).args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<()> {
+        let status = self.command(arguments).status().context("glovebox does not start")?;
+        if !status.success() {
+            bail!("glovebox {} ended with {status}", shown(arguments));
+        }
+        Ok(())
+    }
+
+    fn agree_and_approve(&self, question: &str, arguments: &[&str]) -> Result<()> {
+        self.run(&[&["agree"], arguments].concat())?;
+        let agreement = format!("agreements/{question}-r1");
+        self.run(&["approve", &agreement, "--key", "keys/retailer.ana.pem"])?;
+        self.run(&["approve", &agreement, "--key", "keys/brand.dan.pem"])
+    }
+
+    /// Runs, shows the result, and gives the receipt's path.
+    fn run_question(&self, question: &str, output: &str) -> Result<String> {
+        self.run(&["run", &format!("agreements/{question}-r1")])?;
+        self.run(&["show", output, "--rows", "20"])?;
+        newest(&self.room.join("receipts"))
+    }
+
+    /// The agent points a view at another file, with the approvals of before.
+    fn refuse_swapped_view(&self) -> Result<()> {
+        let path = self.room.join("room.toml");
+        let terms = fs::read_to_string(&path)?;
+        let swapped = terms.replace("FROM campaigns c JOIN", "FROM campaigns c CROSS JOIN");
+        if swapped == terms {
+            bail!("the demo's room.toml has no view to swap");
+        }
+        fs::remove_file(self.room.join("out/reports/reach-r1.parquet"))?;
+        fs::write(&path, swapped)?;
+        let output = self
+            .command(&["run", "agreements/reach-r1", "--json"])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("glovebox does not start")?;
+        println!("{}", String::from_utf8_lossy(&output.stdout).trim_end());
+        fs::write(&path, terms)?;
+        match output.status.code() {
+            Some(3) => Ok(say("refused with exit code 3, and receipted")),
+            code => bail!("the swapped view was not refused: exit code {code:?}"),
+        }
+    }
+}
+
+fn newest(receipts: &Path) -> Result<String> {
+    let mut newest = None;
+    for entry in fs::read_dir(receipts)? {
+        let entry = entry?;
+        newest = newest.max(Some((entry.metadata()?.modified()?, entry.file_name())));
+    }
+    let (_, name) = newest.context("no receipt was written")?;
+    Ok(format!("receipts/{}", name.to_string_lossy()))
+}
+
+fn shown(arguments: &[&str]) -> String {
+    let quoted =
+        |argument: &&str| if argument.contains(' ') { format!("'{argument}'") } else { (*argument).to_owned() };
+    arguments.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+fn heading(text: &str) {
+    if std::io::stdout().is_terminal() {
+        println!("\n\x1b[1m== {text}\x1b[0m");
+    } else {
+        println!("\n== {text}");
+    }
+}
+
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+fn relative<'a>(root: &Path, path: &'a Path) -> &'a Path {
+    path.strip_prefix(root).unwrap_or(path)
+}
