@@ -42,7 +42,7 @@ impl Stage {
 }
 
 macro_rules! codes {
-    ($($stage:ident: $($variant:ident = $text:literal $doc:literal,)+)+) => {
+    ($($stage:ident { $($variant:ident = $text:literal $doc:literal,)+ })+) => {
         /// Why a run was refused or failed. The text form is stable.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
@@ -74,12 +74,13 @@ macro_rules! codes {
 }
 
 codes! {
-    Usage:
+    Usage {
     Usage = "USAGE" "the command line or the request is wrong",
     RoomInvalid = "ROOM_INVALID" "room.toml is missing, malformed or contradicts itself",
     KeyExists = "KEY_EXISTS" "the key file or the person's key is there already",
     KeyUnreadable = "KEY_UNREADABLE" "a private key file is missing or is not an Ed25519 PKCS#8 PEM file",
-    Gate:
+    }
+    Gate {
     ManifestInvalid = "MANIFEST_INVALID" "question.toml is malformed, has an unknown field or version, or contradicts itself",
     ComponentInvalid = "COMPONENT_INVALID" "the question is not a WebAssembly component of an accepted shape",
     ComponentImports = "COMPONENT_IMPORTS" "the component imports something; a sealed question may import nothing",
@@ -98,6 +99,7 @@ codes! {
     ViewChanged = "VIEW_CHANGED" "a view's definition or schema is not the one that was agreed",
     ControlChanged = "CONTROL_CHANGED" "the output controls are not those that were agreed",
     DestinationChanged = "DESTINATION_CHANGED" "the destination is not the one that was agreed",
+    ReceiptInvalid = "RECEIPT_INVALID" "the receipt does not verify",
     RuntimeChanged = "RUNTIME_CHANGED" "this runtime is not the one that was agreed",
     ViewInvalid = "VIEW_INVALID" "a view's SQL is not one SELECT over its own sources",
     ViewUnreadable = "VIEW_UNREADABLE" "a source of a view cannot be opened or read to its end",
@@ -105,21 +107,25 @@ codes! {
     ColumnType = "COLUMN_TYPE" "a view's column has another type than the question needs",
     UnitNull = "UNIT_NULL" "the unit column of a view holds nulls only",
     ViewEmpty = "VIEW_EMPTY" "a view has no rows",
-    Sandbox:
+    }
+    Sandbox {
     CompileFailed = "COMPILE_FAILED" "the component cannot be compiled under the engine's profile",
     ContractMismatch = "CONTRACT_MISMATCH" "the component does not export the interface of its kind",
     SandboxFailed = "SANDBOX_FAILED" "the sandbox itself failed",
-    Privacy:
+    }
+    Privacy {
     BudgetExhausted = "BUDGET_EXHAUSTED" "the run would cost more than is left of the privacy budget",
     ListTooSmall = "LIST_TOO_SMALL" "the list is shorter than the smallest size that the owners allow",
-    Destination:
+    }
+    Destination {
     DestinationExists = "DESTINATION_EXISTS" "the destination already holds a result of that name",
     DestinationFailed = "DESTINATION_FAILED" "the result could not be written to the destination",
-    Internal:
+    }
+    Internal {
     LedgerFailed = "LEDGER_FAILED" "the ledger cannot be read or written",
-    ReceiptInvalid = "RECEIPT_INVALID" "the receipt does not verify",
     ReceiptFailed = "RECEIPT_FAILED" "the receipt could not be written",
     Internal = "INTERNAL" "an unexpected failure of this host",
+    }
 }
 
 impl fmt::Display for Code {

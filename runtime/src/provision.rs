@@ -1,1 +1,182 @@
+//! Step 2 of the data path: the agreed views become one stream of privacy units, each with its own rows only.
+//!
+//! Views are opened, planned and checked against the agreement before a row is read; every row of every view has been
+//! read and sorted before the first unit is handed on. Memory is bounded by [`Resources`], never by the input. Nothing
+//! here may show one unit's rows under another unit's key, or put a row or an identifier into an error.
 
+mod feed;
+mod folder;
+mod ipc;
+mod join;
+mod schema;
+mod session;
+mod view;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use cap_std::fs::Dir;
+use tokio::runtime::{Builder, Runtime};
+
+use self::feed::Feed;
+use self::join::{JoinInput, Joined};
+pub(crate) use self::schema::ViewSchema;
+use self::schema::{KeyType, slot_schema};
+use self::session::{Scratch, Share};
+use self::view::PlannedView;
+use crate::error::{Code, Fault, Result};
+use crate::gate::Approved;
+use crate::room::{BoundView, Slot, View};
+
+/// One person's (household's, account's) rows.
+pub(crate) struct Unit {
+    pub(crate) key: UnitKey,
+    /// One run of rows per slot, in slot order.
+    pub(crate) views: Vec<Rows>,
+}
+
+/// What identifies a unit. Integers order by value, texts by their bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum UnitKey {
+    Int64(i64),
+    Utf8(Arc<str>),
+}
+
+impl fmt::Debug for UnitKey {
+    /// An identifier never reaches a log line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnitKey(..)")
+    }
+}
+
+/// A run of rows in a batch that has exactly the slot's columns, in the manifest's order and of canonical types.
+///
+/// The batch holds rows of other units too: only `start..start + count` may be shown to a guest.
+#[derive(Clone)]
+pub(crate) struct Rows {
+    pub(crate) batch: Arc<RecordBatch>,
+    pub(crate) start: usize,
+    /// Zero for an optional slot without rows.
+    pub(crate) count: usize,
+}
+
+/// What provisioning may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resources {
+    /// Memory for sorting, over all views; what does not fit is spilled to a private folder.
+    pub(crate) memory_bytes: usize,
+    pub(crate) threads: usize,
+}
+
+/// Names and types of a view's columns. Reads no row of Parquet and Arrow files; the types of a CSV file are those of
+/// its first records.
+pub(crate) fn describe(dir: &Dir, view: &View) -> Result<ViewSchema> {
+    let runtime = Builder::new_current_thread().build().map_err(|error| no_runtime(&error))?;
+    let planned = runtime.block_on(PlannedView::new(dir, view, &Share::for_planning()))?;
+    Ok(planned.into_schema())
+}
+
+/// Opens the bound views of a run and starts to read them.
+pub(crate) fn open(
+    dir: &Dir,
+    bound: &[(&BoundView, &Slot)],
+    max_rows_per_unit: u32,
+    resources: &Resources,
+) -> Result<UnitStream> {
+    let threads = resources.threads.max(1);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("provision")
+        .build()
+        .map_err(|error| no_runtime(&error))?;
+    let scratch = Scratch::new()?;
+    let share = Share::new(resources, bound.len(), &scratch);
+    let views = runtime.block_on(plan(dir, bound, &share))?;
+    let key = common_key(&views)?;
+
+    let mut inputs = Vec::with_capacity(bound.len());
+    for (view, (_, slot)) in views.into_iter().zip(bound) {
+        let sorted = runtime.block_on(view.sorted(slot, key))?;
+        let feed = Feed::start(&runtime, view, sorted);
+        inputs.push(JoinInput { pages: feed, schema: slot_schema(slot), join: slot.join });
+    }
+    let max_rows = usize::try_from(max_rows_per_unit).unwrap_or(usize::MAX);
+    Ok(UnitStream { joined: Joined::new(key, inputs, max_rows), _runtime: runtime, _scratch: scratch })
+}
+
+/// The units of a run, in key order. Blocks; must be neither used nor dropped inside an async context.
+// The order of the fields is the order of their end: readers, threads, spilled rows.
+pub(crate) struct UnitStream {
+    joined: Joined<Feed>,
+    _runtime: Runtime,
+    _scratch: Scratch,
+}
+
+impl UnitStream {
+    /// The next units, a few hundred at most; `None` after the last.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<Vec<Unit>>> {
+        self.joined.next_chunk()
+    }
+}
+
+/// Plans every view and checks it against the agreement and its slot.
+async fn plan(dir: &Dir, bound: &[(&BoundView, &Slot)], share: &Share) -> Result<Vec<PlannedView>> {
+    let mut views = Vec::with_capacity(bound.len());
+    for (bound, slot) in bound {
+        let planned = PlannedView::new(dir, &bound.view, share).await?;
+        if planned.schema().sha256() != bound.schema_sha256 {
+            return Err(Fault::new(
+                Code::ViewChanged,
+                format!("the columns of view {} are not those that were agreed", bound.view.id),
+                "compose a new agreement, or restore the agreed files",
+            ));
+        }
+        planned.schema().check_slot(slot)?;
+        views.push(planned);
+    }
+    Ok(views)
+}
+
+/// The one type of all unit columns: units that are numbers here and texts there never join.
+fn common_key(views: &[PlannedView]) -> Result<KeyType> {
+    let mut common: Option<(&PlannedView, KeyType)> = None;
+    for view in views {
+        let Some(key) = view.schema().key()? else { continue };
+        match common {
+            Some((other, known)) if known != key => {
+                return Err(Fault::new(
+                    Code::ColumnType,
+                    format!(
+                        "the unit column of view {} is {known}, that of view {} is {key}",
+                        other.schema().view(),
+                        view.schema().view()
+                    ),
+                    "give the unit columns of all views one type, by a CAST in the view's SQL",
+                ));
+            }
+            Some(_) => {}
+            None => common = Some((view, key)),
+        }
+    }
+    Ok(common.map_or(KeyType::Int64, |(_, key)| key))
+}
+
+fn no_runtime(error: &std::io::Error) -> Fault {
+    Fault::new(Code::Internal, format!("no threads to read the views with: {error}"), "free some threads and try again")
+}
+
+#[cfg(test)]
+mod tests;
+
+/// Proof that the agreed views are open, are what was agreed, and are joined by unit.
+pub(crate) struct Provisioned {
+    pub(crate) approved: Approved,
+    pub(crate) units: UnitStream,
+}
+
+/// Opens the views of an approved run, and nothing else.
+pub(crate) fn provision(approved: Approved, dir: &Dir, resources: &Resources) -> Result<Provisioned> {
+    let units = open(dir, &approved.bound(), approved.manifest().max_rows_per_unit(), resources)?;
+    Ok(Provisioned { approved, units })
+}

@@ -8,7 +8,9 @@ mod manifest;
 mod terms;
 
 pub use agreement::{Agreement, BoundParameter, BoundView, FileDigest};
+pub(crate) use agreement::{Limits, Runtime, Terms, Validity, sha256_hex};
 pub use controls::{Controls, Delta, Epsilon};
+pub(crate) use manifest::Join;
 pub use manifest::{Column, ColumnType, Group, Kind, Manifest, Measure, Parameter, Reducer, Slot, Value};
 pub use terms::{Destination, Format, Room, Source, View};
 

@@ -1,0 +1,220 @@
+//! Composes an agreement from a room and a question: every term of one run in one file, for people to read and sign.
+
+use std::fmt::Write as _;
+
+use cap_std::fs::Dir;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::error::{Code, Fault, Result};
+use crate::files::{self, Existing};
+use crate::gate::{self, AGREEMENT_FILE};
+use crate::privacy::Mechanism;
+use crate::provision;
+use crate::random::Random;
+use crate::room::{
+    Agreement, BoundParameter, BoundView, FileDigest, Kind, Manifest, Reducer, Room, Terms, Validity, sha256_hex,
+};
+
+/// What someone proposes to agree on.
+#[derive(Debug)]
+pub struct Proposal<'a> {
+    /// The component's path in the room.
+    pub component: &'a str,
+    /// The manifest's path in the room.
+    pub manifest: &'a str,
+    /// Slot and view; a slot that is not named is bound to the view of its own name.
+    pub bindings: &'a [(String, String)],
+    /// Parameter and value.
+    pub parameters: &'a [(String, String)],
+    /// The destination's id.
+    pub destination: &'a str,
+    /// For how many days from now it holds.
+    pub days: u32,
+}
+
+/// A composed agreement, not yet approved by anyone.
+#[derive(Debug)]
+pub struct Composed {
+    /// Its folder in the room.
+    pub folder: String,
+    /// SHA-256 of its bytes: what the parties sign.
+    pub agreement_id: String,
+    /// The terms.
+    pub agreement: Agreement,
+    summary: String,
+}
+
+impl Composed {
+    /// What the code can see and what can leave, for people.
+    #[must_use]
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+}
+
+/// Composes an agreement and writes it to a new folder of the room.
+pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mut Random) -> Result<Composed> {
+    let room = gate::read_room(dir)?;
+    let registry = gate::read_registry(dir)?.digest;
+    let (component, manifest_bytes, manifest) = gate::read_question(dir, proposal.component, proposal.manifest)?;
+    let views = bind_views(dir, &room, &manifest, proposal.bindings)?;
+    let parameters = bind_parameters(&manifest, proposal.parameters)?;
+    let destination = room.destination(proposal.destination).cloned().ok_or_else(|| {
+        let known = room.destination_ids().collect::<Vec<_>>().join(", ");
+        Fault::new(
+            Code::Usage,
+            format!("the room has no destination {}", proposal.destination),
+            format!("name one of: {known}"),
+        )
+    })?;
+    let controls = room.controls(views.iter().map(|bound| bound.view.owner.as_str())).unwrap_or_default();
+    let (folder, revision) = next_folder(dir, &manifest.name);
+    let terms = Terms {
+        room: room.id.clone(),
+        unit: room.unit.clone(),
+        question: manifest.name.clone(),
+        kind: manifest.kind,
+        component_path: proposal.component.into(),
+        component: FileDigest::of(&component),
+        manifest_path: proposal.manifest.into(),
+        manifest: FileDigest::of(&manifest_bytes),
+        registry,
+        views,
+        parameters,
+        controls,
+        destination,
+        revision,
+    };
+    let validity =
+        Validity { not_before: now, not_after: now + TimeDelta::days(i64::from(proposal.days)), nonce: random.bytes() };
+    let agreement = Agreement::compose(terms, &validity);
+    gate::check_question(&agreement, &manifest)?;
+    let bytes = agreement.to_bytes()?;
+    let path = format!("{folder}/{AGREEMENT_FILE}");
+    files::write(dir, &path, &bytes, Existing::Refuse).map_err(|error| {
+        Fault::new(Code::RoomInvalid, format!("cannot write {path}: {error}"), "make the room's folder writable")
+    })?;
+    let summary = summarise(&agreement, &manifest)?;
+    Ok(Composed { folder, agreement_id: sha256_hex(&bytes), agreement, summary })
+}
+
+fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, String)]) -> Result<Vec<BoundView>> {
+    let is_slot = |name: &str| manifest.slots.iter().any(|slot| slot.slot == name);
+    if let Some((unknown, _)) = bindings.iter().find(|(slot, _)| !is_slot(slot)) {
+        let slots = manifest.slots.iter().map(|slot| slot.slot.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(slot_fault(format!("the question has no slot {unknown}"), format!("its slots are: {slots}")));
+    }
+    let bind = |slot: &crate::room::Slot| {
+        let named = bindings.iter().find(|(name, _)| *name == slot.slot).map_or(&slot.slot, |(_, view)| view);
+        let view = room.view(named).cloned().ok_or_else(|| {
+            let views = room.view_ids().collect::<Vec<_>>().join(", ");
+            slot_fault(
+                format!("slot {} has no view: the room has no view {named}", slot.slot),
+                format!("bind one with --bind {}=VIEW; the room has: {views}", slot.slot),
+            )
+        })?;
+        let schema_sha256 = provision::describe(dir, &view)?.sha256();
+        Ok(BoundView { slot: slot.slot.clone(), view, schema_sha256 })
+    };
+    manifest.slots.iter().map(bind).collect()
+}
+
+fn slot_fault(fact: String, remedy: String) -> Fault {
+    Fault::new(Code::SlotMissing, fact, remedy)
+}
+
+fn bind_parameters(manifest: &Manifest, given: &[(String, String)]) -> Result<Vec<BoundParameter>> {
+    let known = |name: &str| manifest.parameters.iter().any(|parameter| parameter.name == name);
+    if let Some((unknown, _)) = given.iter().find(|(name, _)| !known(name)) {
+        return Err(Fault::new(
+            Code::ParameterInvalid,
+            format!("the question has no parameter {unknown}"),
+            "see its question.toml for the parameters it has",
+        ));
+    }
+    let bind = |parameter: &crate::room::Parameter| {
+        let (name, value) = given.iter().find(|(name, _)| *name == parameter.name).ok_or_else(|| {
+            Fault::new(
+                Code::ParameterInvalid,
+                format!("parameter {} has no value", parameter.name),
+                format!("give {} with --set {}=VALUE", parameter.domain(), parameter.name),
+            )
+        })?;
+        parameter.read(value)?;
+        Ok(BoundParameter { name: name.clone(), value: value.clone() })
+    };
+    manifest.parameters.iter().map(bind).collect()
+}
+
+/// Agreements are never written over: a change is a new revision in a folder of its own.
+fn next_folder(dir: &Dir, question: &str) -> (String, u32) {
+    let folder = |revision: u32| format!("agreements/{question}-r{revision}");
+    let revision = (1..).find(|revision| !dir.exists(folder(*revision))).unwrap_or(u32::MAX);
+    (folder(revision), revision)
+}
+
+fn summarise(agreement: &Agreement, manifest: &Manifest) -> Result<String> {
+    let mut text = String::new();
+    let mechanism = Mechanism::new(manifest, &agreement.controls);
+    // Writing to a string cannot fail.
+    let _ = write_summary(&mut text, agreement, manifest, &mechanism, agreement.window()?);
+    Ok(text)
+}
+
+fn write_summary(
+    text: &mut String,
+    agreement: &Agreement,
+    manifest: &Manifest,
+    mechanism: &Mechanism,
+    (from, until): (DateTime<Utc>, DateTime<Utc>),
+) -> std::fmt::Result {
+    writeln!(text, "{} question {}: {}", manifest.kind.as_str(), manifest.name, manifest.description)?;
+    writeln!(text, "\nThe code can see, of one {} at a time:", agreement.unit)?;
+    for (bound, slot) in agreement.views.iter().zip(&manifest.slots) {
+        let columns = slot.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        writeln!(text, "  {} ({}'s view {}): {columns}", slot.slot, bound.view.owner, bound.view.id)?;
+    }
+    for parameter in &agreement.parameters {
+        writeln!(text, "  parameter {} = {}", parameter.name, parameter.value)?;
+    }
+    writeln!(text, "\nWhat can leave, to {} ({}):", agreement.destination.recipient, agreement.destination.folder)?;
+    match manifest.kind {
+        Kind::Analytical => write_groups(text, manifest, mechanism)?,
+        Kind::List => {
+            let recipient = &agreement.destination.recipient;
+            writeln!(
+                text,
+                "  identifiers that {recipient} already holds, in one of: {}",
+                manifest.segments().join(", ")
+            )?;
+        }
+    }
+    writeln!(text, "\n{}", mechanism.sentence())?;
+    writeln!(text, "\nValid from {} until {}.", crate::clock::to_text(from), crate::clock::to_text(until))?;
+    let parties = agreement.required_parties().into_iter().collect::<Vec<_>>().join(", ");
+    writeln!(text, "Needs the approval of: {parties}.")
+}
+
+fn write_groups(text: &mut String, manifest: &Manifest, mechanism: &Mechanism) -> std::fmt::Result {
+    let groups = manifest.groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(", ");
+    writeln!(text, "  one row per {groups}, where at least {} units are in the group, of:", mechanism.group_size_min)?;
+    for (measure, noise) in manifest.measures.iter().zip(mechanism.measures()) {
+        let what = match measure.reducer {
+            Reducer::Count => "count",
+            Reducer::Sum => "sum",
+            Reducer::Mean => "mean",
+        };
+        let on = if measure.reducer == Reducer::Mean { " on the sum behind it" } else { "" };
+        writeln!(
+            text,
+            "  {} ({what}), with noise of standard deviation {:.2}{on}",
+            measure.name, noise.standard_deviation
+        )?;
+    }
+    writeln!(
+        text,
+        "  (a group is released if its noisy count above {} reaches {})",
+        mechanism.group_size_min - 1,
+        mechanism.threshold
+    )
+}

@@ -1,0 +1,213 @@
+//! What a command says: JSON with stable keys, or text for people.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, Table};
+use glovebox::{Charge, Code, Fault, LedgerLine, Outcome, Preview, Step, Verified};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+/// A command's result, ready to be printed.
+#[derive(Debug)]
+pub(super) struct Printed {
+    exit_code: u8,
+    json: Value,
+    text: String,
+    /// What is wrong, for stderr.
+    complaint: Option<String>,
+}
+
+/// Prints to stdout and stderr, and gives the exit code.
+pub(super) fn print(printed: &Printed, json: bool) -> ExitCode {
+    let text = if json { printed.json.to_string() } else { printed.text.clone() };
+    if let Some(complaint) = &printed.complaint {
+        let _ = writeln!(std::io::stderr(), "{complaint}");
+    }
+    let written = if text.is_empty() { Ok(()) } else { writeln!(std::io::stdout(), "{}", text.trim_end()) };
+    match written {
+        // A reader that closes the pipe early has what it wants.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(7),
+        _ => ExitCode::from(printed.exit_code),
+    }
+}
+
+impl Printed {
+    pub(super) fn done(mut json: Value, text: String) -> Self {
+        json["ok"] = json!(true);
+        Self { exit_code: 0, json, text, complaint: None }
+    }
+
+    pub(super) fn nothing() -> Self {
+        Self { exit_code: 0, json: json!({"ok": true}), text: String::new(), complaint: None }
+    }
+
+    pub(super) fn error(error: &anyhow::Error) -> Self {
+        let fault = super::fault_of(error);
+        Self {
+            exit_code: fault.code().stage().exit_code(),
+            json: fault_json(&fault, json!({"ok": false})),
+            text: String::new(),
+            complaint: Some(fault.to_string()),
+        }
+    }
+
+    pub(super) fn outcome(outcome: &Outcome) -> Self {
+        let common = json!({"run_id": outcome.run_id, "receipt": outcome.receipt, "charges": outcome.charges});
+        match &outcome.result {
+            Ok(result) => {
+                let mut json = common;
+                json["decision"] = json!("released");
+                json["output"] = json!(result);
+                Self::done(json, released_text(outcome, result))
+            }
+            Err(fault) => {
+                let mut json = fault_json(fault, common);
+                json["ok"] = json!(false);
+                json["decision"] = json!("refused");
+                Self {
+                    exit_code: fault.code().stage().exit_code(),
+                    json,
+                    text: format!("refused: {}\nreceipt: {}", fault.code(), outcome.receipt),
+                    complaint: Some(fault.to_string()),
+                }
+            }
+        }
+    }
+
+    pub(super) fn verified(verified: &Verified) -> Self {
+        let mut text = String::new();
+        for check in &verified.checks {
+            text += &format!("  ok  {}\n", check.what);
+        }
+        let code = verified.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+        text += &format!("run {} was {}{code}: the receipt verifies", verified.run_id, verified.decision);
+        Self::done(json!(verified), text)
+    }
+
+    pub(super) fn table(preview: &Preview) -> Self {
+        let mut table = new_table(&preview.columns);
+        for row in &preview.rows {
+            table.add_row(row.iter().map(|cell| match cell {
+                Some(text) if text.parse::<f64>().is_ok() => {
+                    Cell::new(rounded(text)).set_alignment(CellAlignment::Right)
+                }
+                Some(text) => Cell::new(text),
+                None => Cell::new("suppressed").set_alignment(CellAlignment::Right),
+            }));
+        }
+        let more = preview.total - preview.rows.len();
+        let rest = if more > 0 { format!("\n… and {more} rows more") } else { String::new() };
+        Self::done(
+            json!({"columns": preview.columns, "rows": preview.rows, "total": preview.total}),
+            format!("{table}{rest}"),
+        )
+    }
+
+    pub(super) fn ledger(lines: &[LedgerLine]) -> Self {
+        let mut table = new_table(&["account", "epsilon spent", "delta spent", "bits per id"]);
+        for line in lines {
+            let spent = &line.spent;
+            table.add_row([
+                line.account.clone(),
+                spent.epsilon_micros.to_string(),
+                spent.delta_femtos.to_string(),
+                spent.bits_per_id.to_string(),
+            ]);
+        }
+        Self::done(json!({"accounts": lines}), table.to_string())
+    }
+
+    pub(super) fn codes() -> Self {
+        let mut table = new_table(&["code", "exit", "meaning"]);
+        for code in Code::ALL {
+            table.add_row([code.as_str(), &code.stage().exit_code().to_string(), code.meaning()]);
+        }
+        let json: Vec<Value> = Code::ALL
+            .iter()
+            .map(
+                |code| json!({"code": code.as_str(), "exit_code": code.stage().exit_code(), "meaning": code.meaning()}),
+            )
+            .collect();
+        Self::done(json!({"codes": json}), table.to_string())
+    }
+}
+
+fn fault_json(fault: &Fault, mut json: Value) -> Value {
+    json["code"] = json!(fault.code().as_str());
+    json["fact"] = json!(fault.fact());
+    json["remedy"] = json!(fault.remedy());
+    json
+}
+
+fn released_text(outcome: &Outcome, result: &glovebox::run::ReleasedResult) -> String {
+    let mut text = format!("released {} ({} rows)\n", result.path, result.rows);
+    if !result.noise.is_empty() {
+        text += &format!(
+            "a group is shown if its noisy count above {} reaches {}; noise (standard deviation):\n",
+            result.group_size_min - 1,
+            result.threshold
+        );
+    }
+    for noise in &result.noise {
+        text += &format!("  {:<16} ±{:.2}\n", noise.name, noise.standard_deviation);
+    }
+    for charge in &outcome.charges {
+        text += &format!("charged {}: {}\n", charge.account, charge_text(charge));
+    }
+    text + &format!("{}\nreceipt: {}", result.guarantee, outcome.receipt)
+}
+
+fn charge_text(charge: &Charge) -> String {
+    let Charge { cost, lifetime, .. } = charge;
+    if cost.bits_per_id > 0 {
+        format!("{} of {} bits per identifier", cost.bits_per_id, lifetime.bits_per_id)
+    } else {
+        format!(
+            "epsilon {} of {}, delta {} of {}",
+            cost.epsilon_micros, lifetime.epsilon_micros, cost.delta_femtos, lifetime.delta_femtos
+        )
+    }
+}
+
+fn rounded(text: &str) -> String {
+    match text.parse::<f64>() {
+        Ok(number) if text.contains('.') => format!("{number:.2}"),
+        _ => text.to_owned(),
+    }
+}
+
+fn new_table<T: AsRef<str>>(columns: &[T]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(columns.iter().map(AsRef::as_ref));
+    table
+}
+
+/// Steps on a terminal; silence everywhere else. It shows nothing that depends on data.
+#[derive(Debug)]
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(super) fn new(json: bool) -> Self {
+        if json || !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(Step::ALL.len() as u64);
+        let style = ProgressStyle::with_template("{spinner} [{bar:24}] {pos}/{len} {msg} {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+
+    pub(super) fn at(&self, step: Step) {
+        let position = Step::ALL.iter().position(|known| *known == step).unwrap_or(0);
+        self.0.set_position(position as u64 + 1);
+        self.0.set_message(step.label());
+    }
+
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,144 @@
+//! Step 5. Writes a released table to the agreed folder: all of it, or nothing.
+//!
+//! The place is claimed before any data is read, so that a name that is taken or a full disk costs no budget.
+
+use arrow::array::Array;
+use arrow::csv;
+use arrow::ipc::writer::FileWriter;
+use arrow::record_batch::RecordBatch;
+use cap_std::fs::Dir;
+use parquet::arrow::ArrowWriter;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Code, Fault, Result};
+use crate::files::{Existing, Staged};
+use crate::gate::Approved;
+use crate::privacy::Released;
+use crate::random::Random;
+use crate::room::{Format, Kind, sha256_hex};
+
+/// Space that must be free at the destination before a run begins.
+const PROBE_BYTES: usize = 256 << 10;
+
+/// Opens the salted commitment to an output that stands in its receipt; delivered beside the output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Opening {
+    pub(crate) salt: String,
+}
+
+impl Opening {
+    /// SHA-256 over salt and bytes: without the salt, small results could be guessed from it.
+    pub(crate) fn commit(&self, bytes: &[u8]) -> String {
+        sha256_hex(&[self.salt.as_bytes(), bytes].concat())
+    }
+}
+
+/// A result that its recipient has.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) approved: Approved,
+    pub(crate) path: String,
+    pub(crate) rows: usize,
+    pub(crate) commitment: String,
+}
+
+/// The result's path in the room. A result is never written over another.
+pub(crate) fn path_of(approved: &Approved) -> String {
+    let agreement = approved.agreement();
+    let destination = &agreement.destination;
+    format!("{}/{}-r{}.{}", destination.folder, agreement.question, agreement.revision, destination.format.extension())
+}
+
+/// The path of a result's opening.
+pub(crate) fn opening_path(output: &str) -> String {
+    format!("{output}.opening.json")
+}
+
+/// Makes sure that the result can be written, before it costs anything.
+pub(crate) fn prepare(approved: &Approved, dir: &Dir) -> Result<()> {
+    let path = path_of(approved);
+    if dir.symlink_metadata(&path).is_ok() {
+        return Err(exists(&path));
+    }
+    let probe = [0; PROBE_BYTES];
+    Staged::create(dir, &path, |file| std::io::Write::write_all(file, &probe))
+        .map_err(|error| failed(&path, &error))?;
+    Ok(())
+}
+
+/// Writes the table and its opening.
+pub(crate) fn deliver(released: Released, dir: &Dir, random: &mut Random) -> Result<Delivered> {
+    let Released { approved, table } = released;
+    assert_releasable(&approved, &table)?;
+    let path = path_of(&approved);
+    let format = approved.agreement().destination.format;
+    let bytes = encode(&table, format).map_err(|error| failed(&path, &error))?;
+    let opening = Opening { salt: data_encoding::HEXLOWER.encode(&random.bytes::<32>()) };
+    let opening_bytes = serde_json::to_vec(&opening).map_err(|error| failed(&path, &error))?;
+
+    let stage = |path: &str, bytes: &[u8]| {
+        Staged::create(dir, path, |file| std::io::Write::write_all(file, bytes)).map_err(|error| failed(path, &error))
+    };
+    let (output, beside) = (stage(&path, &bytes)?, stage(&opening_path(&path), &opening_bytes)?);
+    output.publish(Existing::Refuse).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(&path),
+        _ => failed(&path, &error),
+    })?;
+    beside.publish(Existing::Replace).map_err(|error| failed(&path, &error))?;
+    Ok(Delivered { rows: table.num_rows(), commitment: opening.commit(&bytes), approved, path })
+}
+
+/// The privacy step's rules once more, on what is about to be written: the other half of a pair of assertions.
+fn assert_releasable(approved: &Approved, table: &RecordBatch) -> Result<()> {
+    let controls = &approved.agreement().controls;
+    let holds = match approved.manifest().kind {
+        Kind::List => table.num_rows() >= controls.list_size_min as usize,
+        Kind::Analytical => counts(table).all(|count| count >= i64::from(controls.group_size_min)),
+    };
+    if holds {
+        return Ok(());
+    }
+    Err(Fault::new(Code::Internal, "the released table breaks the controls", "report it: nothing was written"))
+}
+
+/// Released counts. The threshold is above k, so that even a noisy count never falls below it.
+fn counts(table: &RecordBatch) -> impl Iterator<Item = i64> {
+    let integers =
+        table.columns().iter().filter_map(|column| column.as_any().downcast_ref::<arrow::array::Int64Array>());
+    integers.flat_map(|column| column.iter().flatten())
+}
+
+fn encode(table: &RecordBatch, format: Format) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let mut bytes = Vec::new();
+    match format {
+        Format::Parquet => {
+            let mut writer = ArrowWriter::try_new(&mut bytes, table.schema(), None)?;
+            writer.write(table)?;
+            writer.close()?;
+        }
+        Format::Csv => csv::Writer::new(&mut bytes).write(table)?,
+        Format::Arrow => {
+            let mut writer = FileWriter::try_new(&mut bytes, &table.schema())?;
+            writer.write(table)?;
+            writer.finish()?;
+        }
+    }
+    Ok(bytes)
+}
+
+fn exists(path: &str) -> Fault {
+    Fault::new(
+        Code::DestinationExists,
+        format!("{path} exists"),
+        "move the earlier result away, or compose a new revision of the agreement",
+    )
+}
+
+fn failed(path: &str, error: &dyn std::fmt::Display) -> Fault {
+    Fault::new(
+        Code::DestinationFailed,
+        format!("cannot write {path}: {error}"),
+        "make room at the destination and check that its folder can be written to",
+    )
+}

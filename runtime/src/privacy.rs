@@ -1,0 +1,106 @@
+//! Step 4. Lets out what the owners' controls allow, for code that nobody has read.
+//!
+//! The kernel is a sum of clamped integers: each unit's answer is bounded while it arrives ([`Tally`]), the budget
+//! is charged durably, then noise from exact integer samplers is added and groups below the threshold are dropped.
+//! No float takes part in anything whose sensitivity is argued; everything after the noise is post-processing.
+
+mod groups;
+mod ledger;
+mod list;
+mod mechanism;
+mod noise;
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+
+use groups::GroupTally;
+pub use ledger::{Charge, Ledger, LedgerLine};
+use list::ListTally;
+pub use mechanism::{Cost, MeasureNoise, Mechanism};
+
+use crate::error::Result;
+use crate::gate::Approved;
+use crate::provision::Unit;
+use crate::random::Random;
+use crate::receipt::Trace;
+use crate::room::{Agreement, Controls, Kind, Manifest};
+use crate::sandbox::Answer;
+
+/// What the units' answers have come to so far. It has no Debug and no Serialize: it is raw.
+#[derive(Clone)]
+pub(crate) enum Tally {
+    Groups(GroupTally),
+    List(ListTally),
+}
+
+impl Tally {
+    /// `recipient_slots` are the slots whose views the recipient owns.
+    pub(crate) fn new(manifest: &Manifest, controls: &Controls, recipient_slots: Vec<usize>) -> Self {
+        match manifest.kind {
+            Kind::Analytical => Self::Groups(GroupTally::new(manifest, controls)),
+            Kind::List => Self::List(ListTally::new(manifest, recipient_slots)),
+        }
+    }
+
+    /// Bounds one unit's answer and adds it. What is out of bounds adds nothing.
+    pub(crate) fn add(&mut self, unit: &Unit, answer: Answer) {
+        match (self, answer) {
+            (Self::Groups(tally), Answer::Contributions(contributions)) => tally.add(contributions),
+            (Self::List(tally), Answer::Selected(Some(segment))) => tally.add(unit, segment),
+            _ => {}
+        }
+    }
+
+    /// Adds another tally of the same run. The order of merging changes nothing: sums are exact and sets are sorted.
+    pub(crate) fn merge(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Groups(tally), Self::Groups(other)) => tally.merge(other),
+            (Self::List(tally), Self::List(other)) => tally.merge(other),
+            _ => {}
+        }
+    }
+}
+
+/// What came out of the sandbox. Only [`release`] can open it.
+pub(crate) struct RawOutput {
+    approved: Approved,
+    tally: Tally,
+}
+
+impl RawOutput {
+    pub(crate) const fn new(approved: Approved, tally: Tally) -> Self {
+        Self { approved, tally }
+    }
+}
+
+/// A table that may leave the room.
+#[derive(Debug)]
+pub(crate) struct Released {
+    pub(crate) approved: Approved,
+    pub(crate) table: RecordBatch,
+}
+
+/// Charges the budget first, then filters. A run that is refused here has been charged: refusing tells something.
+pub(crate) fn release(raw: RawOutput, trace: &mut Trace, ledger: &mut Ledger, random: &mut Random) -> Result<Released> {
+    let RawOutput { approved, tally } = raw;
+    let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
+    let charges = charges(approved.agreement(), &mechanism);
+    ledger.charge(&trace.run_id, &charges)?;
+    trace.charges = charges;
+    let table = match tally {
+        Tally::Groups(tally) => tally.release(approved.manifest(), &mechanism, random)?,
+        Tally::List(tally) => tally.release(&approved)?,
+    };
+    Ok(Released { approved, table })
+}
+
+/// What the run charges to which accounts: one per owner of a bound view and recipient.
+pub(crate) fn charges(agreement: &Agreement, mechanism: &Mechanism) -> Vec<Charge> {
+    let owners: std::collections::BTreeSet<&str> = agreement.owners().collect();
+    let recipient = &agreement.destination.recipient;
+    let account = |owner: &str| format!("{owner} to {recipient}, per {}", agreement.unit);
+    owners.into_iter().map(|owner| Charge::new(account(owner), mechanism.cost(), &agreement.controls)).collect()
+}
+
+type Names = Arc<[String]>;

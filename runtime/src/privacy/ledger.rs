@@ -1,0 +1,191 @@
+//! The budget ledger: what each owner's data has told each recipient so far. Shared between processes, durable.
+//!
+//! A charge is one immediate transaction, synced to disk before it returns; nothing is released before that. Amounts
+//! are whole numbers. A charge is never given back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
+
+use super::Cost;
+use crate::error::{Code, Fault, Result};
+use crate::room::{Controls, Delta, Epsilon};
+
+/// The ledger's file in a room.
+pub(crate) const LEDGER_FILE: &str = "ledger.sqlite";
+
+/// One run's cost to one account, and the account's limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Charge {
+    /// Whose data, to whom, per what unit.
+    pub account: String,
+    /// What is charged.
+    pub cost: Cost,
+    /// What the account may spend in all.
+    pub lifetime: Cost,
+}
+
+impl Charge {
+    pub(super) fn new(account: String, cost: Cost, controls: &Controls) -> Self {
+        let lifetime = Cost {
+            epsilon_micros: controls.lifetime_epsilon_micros,
+            delta_femtos: controls.lifetime_delta_femtos,
+            bits_per_id: controls.lifetime_bits_per_id,
+        };
+        Self { account, cost, lifetime }
+    }
+}
+
+/// What an account has spent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LedgerLine {
+    /// Whose data, to whom, per what unit.
+    pub account: String,
+    /// What is spent so far.
+    pub spent: Cost,
+}
+
+/// An open ledger.
+#[derive(Debug)]
+pub struct Ledger(Connection);
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS account (
+        name TEXT PRIMARY KEY,
+        epsilon_micros INTEGER NOT NULL CHECK (epsilon_micros >= 0),
+        delta_femtos INTEGER NOT NULL CHECK (delta_femtos >= 0),
+        bits_per_id INTEGER NOT NULL CHECK (bits_per_id >= 0)
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS charge (
+        run TEXT NOT NULL,
+        account TEXT NOT NULL REFERENCES account (name),
+        epsilon_micros INTEGER NOT NULL,
+        delta_femtos INTEGER NOT NULL,
+        bits_per_id INTEGER NOT NULL,
+        PRIMARY KEY (run, account)
+    ) STRICT;";
+
+impl Ledger {
+    /// Opens the ledger of a room, and makes it where there is none.
+    pub fn open(room: &Path) -> Result<Self> {
+        let connection = Connection::open(room.join(LEDGER_FILE)).map_err(failed)?;
+        connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        // Without FULL a power loss could forget the last charges.
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        connection.execute_batch(SCHEMA).map_err(failed)?;
+        Ok(Self(connection))
+    }
+
+    /// Whether the accounts can pay, without charging them. A later charge may still be refused.
+    pub(crate) fn check(&mut self, charges: &[Charge]) -> Result<()> {
+        charges.iter().try_for_each(|charge| affordable(&self.0, charge).map(|_| ()))
+    }
+
+    /// Charges all accounts or none, durably.
+    pub(crate) fn charge(&mut self, run_id: &str, charges: &[Charge]) -> Result<()> {
+        let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        for charge in charges {
+            let spent = affordable(&transaction, charge)?;
+            write(&transaction, run_id, charge, spent)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    /// What every account has spent.
+    pub fn lines(&self) -> Result<Vec<LedgerLine>> {
+        let mut query = self
+            .0
+            .prepare("SELECT name, epsilon_micros, delta_femtos, bits_per_id FROM account ORDER BY name")
+            .map_err(failed)?;
+        let lines = query
+            .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get(3)?)))
+            .map_err(failed)?;
+        let line = |(account, epsilon, delta, bits_per_id): (String, i64, i64, u32)| LedgerLine {
+            account,
+            spent: cost(epsilon, delta, bits_per_id),
+        };
+        lines.map(|row| row.map(line).map_err(failed)).collect()
+    }
+}
+
+/// What is spent after the charge, if the account can pay it.
+fn affordable(connection: &Connection, charge: &Charge) -> Result<Cost> {
+    let spent = spent(connection, &charge.account)?;
+    let after = Cost {
+        epsilon_micros: Epsilon::from_micros(spent.epsilon_micros.micros() + charge.cost.epsilon_micros.micros()),
+        delta_femtos: Delta::from_femtos(spent.delta_femtos.femtos() + charge.cost.delta_femtos.femtos()),
+        bits_per_id: spent.bits_per_id + charge.cost.bits_per_id,
+    };
+    let within = after.epsilon_micros <= charge.lifetime.epsilon_micros
+        && after.delta_femtos <= charge.lifetime.delta_femtos
+        && after.bits_per_id <= charge.lifetime.bits_per_id;
+    if within { Ok(after) } else { Err(exhausted(charge, &spent)) }
+}
+
+fn spent(connection: &Connection, account: &str) -> Result<Cost> {
+    let query = "SELECT epsilon_micros, delta_femtos, bits_per_id FROM account WHERE name = ?1";
+    let row = connection.query_row(query, [account], |row| Ok(cost(row.get(0)?, row.get(1)?, row.get(2)?)));
+    match row {
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(cost(0, 0, 0)),
+        other => other.map_err(failed),
+    }
+}
+
+fn write(connection: &Connection, run_id: &str, charge: &Charge, after: Cost) -> Result<()> {
+    let stored = |cost: &Cost| {
+        // SQLite's integers are signed; amounts are far below the limit.
+        (cost.epsilon_micros.micros().cast_signed(), cost.delta_femtos.femtos().cast_signed(), cost.bits_per_id)
+    };
+    let (epsilon, delta, bits) = stored(&after);
+    connection
+        .execute(
+            "INSERT INTO account VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO UPDATE
+             SET epsilon_micros = ?2, delta_femtos = ?3, bits_per_id = ?4",
+            params![charge.account, epsilon, delta, bits],
+        )
+        .map_err(failed)?;
+    let (epsilon, delta, bits) = stored(&charge.cost);
+    connection
+        .execute(
+            "INSERT INTO charge VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![run_id, charge.account, epsilon, delta, bits],
+        )
+        .map_err(failed)?;
+    Ok(())
+}
+
+fn cost(epsilon: i64, delta: i64, bits_per_id: u32) -> Cost {
+    Cost {
+        epsilon_micros: Epsilon::from_micros(epsilon.unsigned_abs()),
+        delta_femtos: Delta::from_femtos(delta.unsigned_abs()),
+        bits_per_id,
+    }
+}
+
+fn exhausted(charge: &Charge, spent: &Cost) -> Fault {
+    let fact = if charge.cost.bits_per_id > 0 {
+        format!(
+            "the run costs {} bits per identifier, and {} of {} are spent ({})",
+            charge.cost.bits_per_id, spent.bits_per_id, charge.lifetime.bits_per_id, charge.account
+        )
+    } else {
+        format!(
+            "the run costs epsilon {}, and {} of {} is spent ({})",
+            charge.cost.epsilon_micros, spent.epsilon_micros, charge.lifetime.epsilon_micros, charge.account
+        )
+    };
+    Fault::new(Code::BudgetExhausted, fact, "a budget does not refresh; the owners can agree to a larger one")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn failed(error: rusqlite::Error) -> Fault {
+    Fault::new(
+        Code::LedgerFailed,
+        format!("{LEDGER_FILE}: {error}"),
+        "keep the room on a local disk with space left, and restore the ledger if it is damaged",
+    )
+}

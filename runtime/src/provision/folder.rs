@@ -1,0 +1,212 @@
+//! The files of one view, opened once, as an object store for DataFusion.
+//!
+//! Guards the way to the file system: a file is opened through the room's directory handle before planning and never
+//! by path again, so that what was checked is what is read. The store knows its files by number, not by path. It must
+//! never write, and never serve anything but these files.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
+use cap_std::fs::{Dir, OpenOptions};
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+
+/// How much of a file a streamed read holds at a time.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// The room's files are served under this URL, and no other URL is.
+pub(super) const URL: &str = "room://view";
+
+/// A regular file of the room, open for reading.
+pub(super) struct SourceFile {
+    file: std::fs::File,
+    size: u64,
+    modified: SystemTime,
+}
+
+impl SourceFile {
+    /// Opens a file below `dir`. A symlink in its place is refused; one on the way may not leave `dir`.
+    pub(super) fn open(dir: &Dir, path: &str) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        // Opening a pipe must not wait for its other end.
+        options.read(true).follow(FollowSymlinks::No).nonblock(true);
+        let file = dir.open_with(path, &options)?.into_std();
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(Self { file, size: metadata.len(), modified: metadata.modified()? })
+    }
+
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads at a position, without moving any shared cursor.
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    /// Whether the file still has the size and time that it had when it was opened.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.file
+            .metadata()
+            .is_ok_and(|now| now.len() == self.size && now.modified().is_ok_and(|time| time == self.modified))
+    }
+
+    fn read_range(&self, range: Range<u64>) -> io::Result<Bytes> {
+        // The bound keeps a forged length in a file's footer from becoming an allocation.
+        if range.start > range.end || range.end > self.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+        let mut buffer = vec![0; length];
+        self.file.read_exact_at(&mut buffer, range.start)?;
+        Ok(buffer.into())
+    }
+}
+
+impl fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SourceFile")
+    }
+}
+
+/// Serves the files of one view as `0`, `1`, .. with the ending of their format.
+pub(super) struct Folder {
+    files: Vec<(Path, Arc<SourceFile>)>,
+}
+
+impl Folder {
+    pub(super) fn new(files: impl IntoIterator<Item = (String, Arc<SourceFile>)>) -> Self {
+        Self { files: files.into_iter().map(|(name, file)| (Path::from(name), file)).collect() }
+    }
+
+    fn find(&self, location: &Path) -> Result<&Arc<SourceFile>> {
+        let found = self.files.iter().find(|(path, _)| path == location);
+        found
+            .map(|(_, file)| file)
+            .ok_or_else(|| Error::NotFound { path: location.to_string(), source: "not a source of the view".into() })
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Folder {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let file = self.find(location)?;
+        let meta = meta(location, file);
+        options.check_preconditions(&meta)?;
+        let range = match &options.range {
+            Some(range) => range.as_range(meta.size).map_err(generic)?,
+            None => 0..meta.size,
+        };
+        let bytes = if options.head { stream::empty().boxed() } else { chunks(Arc::clone(file), range.clone()) };
+        Ok(GetResult { payload: GetResultPayload::Stream(bytes), meta, range, attributes: Default::default() })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let file = Arc::clone(self.find(location)?);
+        let ranges = ranges.to_vec();
+        blocking(move || ranges.into_iter().map(|range| file.read_range(range)).collect()).await
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let listed: Vec<_> = self
+            .files
+            .iter()
+            .filter(|(path, _)| prefix.is_none_or(|prefix| path.prefix_matches(prefix)))
+            .map(|(path, file)| Ok(meta(path, file)))
+            .collect();
+        stream::iter(listed).boxed()
+    }
+
+    async fn list_with_delimiter(&self, _prefix: Option<&Path>) -> Result<ListResult> {
+        let objects = self.files.iter().map(|(path, file)| meta(path, file)).collect();
+        Ok(ListResult { common_prefixes: Vec::new(), objects })
+    }
+
+    async fn put_opts(&self, _location: &Path, _payload: PutPayload, _options: PutOptions) -> Result<PutResult> {
+        Err(read_only())
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _location: &Path,
+        _options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Err(read_only())
+    }
+
+    fn delete_stream(&self, _locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        stream::once(async { Err(read_only()) }).boxed()
+    }
+
+    async fn copy_opts(&self, _from: &Path, _to: &Path, _options: CopyOptions) -> Result<()> {
+        Err(read_only())
+    }
+
+    async fn rename_opts(&self, _from: &Path, _to: &Path, _options: RenameOptions) -> Result<()> {
+        Err(read_only())
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Folder")
+    }
+}
+
+impl fmt::Debug for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Folder")
+    }
+}
+
+fn meta(path: &Path, file: &SourceFile) -> ObjectMeta {
+    ObjectMeta {
+        location: path.clone(),
+        last_modified: file.modified.into(),
+        size: file.size,
+        e_tag: None,
+        version: None,
+    }
+}
+
+/// The range in pieces, each read only when it is asked for.
+fn chunks(file: Arc<SourceFile>, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+    stream::try_unfold((file, range), |(file, range)| async move {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let middle = range.end.min(range.start + CHUNK_BYTES);
+        let piece = range.start..middle;
+        let reader = Arc::clone(&file);
+        let bytes = blocking(move || reader.read_range(piece)).await?;
+        Ok(Some((bytes, (file, middle..range.end))))
+    })
+    .boxed()
+}
+
+/// Keeps a slow disk from holding up the threads that decode and sort.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(read).await.map_err(generic)?.map_err(generic)
+}
+
+fn generic(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Generic { store: "room", source: Box::new(error) }
+}
+
+fn read_only() -> Error {
+    Error::NotSupported { source: "the files of a view are only read".into() }
+}

@@ -1,0 +1,354 @@
+//! A view: SQL of its owner over its own files, as a plan that is checked, narrowed to a slot, and sorted.
+//!
+//! The plan may hold listed operators and immutable functions only, so that it neither writes, nor reads anything but
+//! its tables, nor answers differently another time. Which rows it keeps may not depend on their number or order: there
+//! is no LIMIT and no window. Errors of planning are told in full, for no row was read; errors of execution are not.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use cap_std::fs::Dir;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column as ColumnName, DataFusionError, TableReference};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Signature, Volatility};
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning, execute_stream};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
+use futures::TryStreamExt;
+
+use super::folder::{Folder, SourceFile, URL};
+use super::ipc::IpcTable;
+use super::schema::{KeyType, ViewSchema, canonical};
+use super::session::{Share, state};
+use crate::error::{Code, Fault, Result};
+use crate::room::{Slot, View};
+
+/// How many records of a CSV file decide the types of its columns.
+const CSV_INFERENCE_RECORDS: usize = 10_000;
+
+/// The name under which a view's plan is narrowed; it can hide no table, for the SQL is planned by then.
+const ALIAS: &str = "view";
+
+/// A view whose files are open and whose SQL is planned.
+pub(super) struct PlannedView {
+    schema: ViewSchema,
+    unit: String,
+    state: SessionState,
+    plan: LogicalPlan,
+    files: Vec<Arc<SourceFile>>,
+}
+
+impl PlannedView {
+    /// Opens the view's files, and plans its SQL over them.
+    pub(super) async fn new(dir: &Dir, view: &View, share: &Share) -> Result<Self> {
+        let sources = open_sources(dir, view)?;
+        let files = sources.iter().map(|source| Arc::clone(&source.file)).collect();
+        let folder = Folder::new(sources.iter().map(|source| (source.name.clone(), Arc::clone(&source.file))));
+        let state = state(folder, share).map_err(|error| internal(view, &error))?;
+        for source in sources {
+            register(&state, view, source).await?;
+        }
+        let plan = plan_sql(&state, view).await?;
+        let schema = ViewSchema::new(view, plan.schema())?;
+        Ok(Self { schema, unit: view.unit.clone(), state, plan, files })
+    }
+
+    pub(super) const fn schema(&self) -> &ViewSchema {
+        &self.schema
+    }
+
+    pub(super) fn into_schema(self) -> ViewSchema {
+        self.schema
+    }
+
+    /// The view's rows for a slot: the unit first, then the slot's columns; sorted by all of them in that order.
+    ///
+    /// Rows without a unit, or with a null where the slot has none, are left out.
+    pub(super) async fn sorted(&self, slot: &Slot, key: KeyType) -> Result<SendableRecordBatchStream> {
+        let stream = async {
+            let narrowed = self.narrowed(slot, key)?;
+            let rows = self.state.create_physical_plan(&narrowed).await?;
+            let partitions = self.state.config().target_partitions();
+            execute_stream(sort(rows, partitions)?, self.state.task_ctx())
+        };
+        stream.await.map_err(|error| invalid(self.schema.view(), &error))
+    }
+
+    /// Whether the view has any row at all, and whether it has one with a unit.
+    pub(super) async fn has_rows_and_units(&self) -> Result<(bool, bool)> {
+        let all = LogicalPlanBuilder::from(self.plan.clone());
+        let with_unit = all.clone().alias(ALIAS).and_then(|rows| rows.filter(column(&self.unit).is_not_null()));
+        let rows = self.has_any(Ok(all)).await?;
+        Ok((rows, rows && self.has_any(with_unit).await?))
+    }
+
+    /// Whether every file still is what it was when it was opened.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.files.iter().all(|file| file.is_unchanged())
+    }
+
+    fn narrowed(&self, slot: &Slot, key: KeyType) -> DataFusionResult<LogicalPlan> {
+        let mut rows =
+            LogicalPlanBuilder::from(self.plan.clone()).alias(ALIAS)?.filter(column(&self.unit).is_not_null())?;
+        for required in slot.columns.iter().filter(|column| !column.nullable) {
+            rows = rows.filter(column(&required.name).is_not_null())?;
+        }
+        // By position: a slot may ask for the unit column too, and names need not differ from the unit's.
+        let unit = cast(&self.unit, key.data_type()).alias("unit");
+        let columns = slot
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(index, column)| cast(&column.name, canonical(column.kind)).alias(index.to_string()));
+        rows.project(std::iter::once(unit).chain(columns))?.build()
+    }
+
+    async fn has_any(&self, rows: DataFusionResult<LogicalPlanBuilder>) -> Result<bool> {
+        let first = async {
+            let plan = rows?.limit(0, Some(1))?.build()?;
+            let plan = self.state.create_physical_plan(&plan).await?;
+            let mut batches = execute_stream(plan, self.state.task_ctx())?;
+            while let Some(batch) = batches.try_next().await? {
+                if batch.num_rows() > 0 {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        first.await.map_err(|error: DataFusionError| unreadable_rows(self.schema.view(), &error))
+    }
+}
+
+/// The fault of a view whose rows could not be read to the end. It names the view alone: the error may quote a row.
+pub(super) fn unreadable_rows(view: &str, error: &DataFusionError) -> Fault {
+    if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) {
+        return Fault::new(
+            Code::ViewUnreadable,
+            format!("view {view} needs more memory or disk than it was given"),
+            "give the run more memory or the spill folder more space, or simplify the view's SQL",
+        );
+    }
+    Fault::new(
+        Code::ViewUnreadable,
+        format!("the rows of view {view} cannot be read to the end"),
+        "check the view's files, and that its SQL succeeds on every row",
+    )
+}
+
+/// Sorts within partitions, then merges these. Built by hand: an optimizer would leave the sort out where a file claims
+/// to be sorted, and the claim is the file's.
+fn sort(rows: Arc<dyn ExecutionPlan>, partitions: usize) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let options = SortOptions { descending: false, nulls_first: false };
+    let mut keys = Vec::new();
+    for field in rows.schema().fields() {
+        keys.push(PhysicalSortExpr::new(col(field.name(), &rows.schema())?, options));
+    }
+    let Some(keys) = LexOrdering::new(keys) else {
+        return Err(DataFusionError::Internal("a view is sorted by no column".into()));
+    };
+    let rows = if rows.output_partitioning().partition_count() < partitions {
+        Arc::new(RepartitionExec::try_new(rows, Partitioning::RoundRobinBatch(partitions))?)
+    } else {
+        rows
+    };
+    let sorted = SortExec::new(keys.clone(), rows).with_preserve_partitioning(true);
+    Ok(Arc::new(SortPreservingMergeExec::new(keys, Arc::new(sorted))))
+}
+
+/// A column of the aliased view, by the name as it stands.
+fn column(name: &str) -> Expr {
+    Expr::Column(ColumnName::new(Some(TableReference::bare(ALIAS)), name))
+}
+
+fn cast(name: &str, kind: arrow::datatypes::DataType) -> Expr {
+    datafusion::logical_expr::cast(column(name), kind)
+}
+
+/// The formats of sources, told by the ending of the path alone.
+#[derive(Clone, Copy)]
+enum SourceFormat {
+    Parquet,
+    Csv,
+    Arrow,
+}
+
+struct OpenSource {
+    table: String,
+    path: String,
+    name: String,
+    format: SourceFormat,
+    file: Arc<SourceFile>,
+}
+
+fn open_sources(dir: &Dir, view: &View) -> Result<Vec<OpenSource>> {
+    let mut sources = Vec::with_capacity(view.sources.len());
+    for (index, source) in view.sources.iter().enumerate() {
+        let refuse = |why: String| unreadable_source(&view.id, &source.path, &why);
+        let (format, ending) = match source.path.rsplit_once('.') {
+            Some((_, "parquet")) => (SourceFormat::Parquet, "parquet"),
+            Some((_, "csv")) => (SourceFormat::Csv, "csv"),
+            Some((_, "arrow")) => (SourceFormat::Arrow, "arrow"),
+            _ => return Err(refuse("ends in none of .parquet, .csv, .arrow".into())),
+        };
+        let file = SourceFile::open(dir, &source.path).map_err(|error| refuse(format!("cannot be opened: {error}")))?;
+        sources.push(OpenSource {
+            table: source.table.clone(),
+            path: source.path.clone(),
+            name: format!("{index}.{ending}"),
+            format,
+            file: Arc::new(file),
+        });
+    }
+    Ok(sources)
+}
+
+/// Makes a file a table of the session. Reads its footer, or of a CSV file the first records.
+async fn register(state: &SessionState, view: &View, source: OpenSource) -> Result<()> {
+    let OpenSource { table, path, name, format, file } = source;
+    let provider = async {
+        Ok::<_, DataFusionError>(match format {
+            SourceFormat::Parquet => Arc::new(listed(state, &name, Arc::new(ParquetFormat::default())).await?) as _,
+            SourceFormat::Csv => Arc::new(listed(state, &name, Arc::new(csv())).await?) as _,
+            SourceFormat::Arrow => Arc::new(IpcTable::open(file)?) as Arc<dyn datafusion::catalog::TableProvider>,
+        })
+    };
+    // The error of a CSV file may quote a record.
+    let provider =
+        provider.await.map_err(|_| unreadable_source(&view.id, &path, "is not a readable file of its kind"))?;
+    if provider.schema().fields().is_empty() {
+        return Err(unreadable_source(&view.id, &path, "has no columns"));
+    }
+    let table = TableReference::bare(table);
+    let registered =
+        state.schema_for_ref(table.clone()).and_then(|schema| schema.register_table(table.table().into(), provider));
+    registered.map(drop).map_err(|error| internal(view, &error))
+}
+
+async fn listed(state: &SessionState, name: &str, format: Arc<dyn FileFormat>) -> DataFusionResult<ListingTable> {
+    let url = ListingTableUrl::parse(format!("{URL}/{name}"))?;
+    let options = ListingOptions::new(format);
+    let schema = options.infer_schema(state, &url).await?;
+    ListingTable::try_new(ListingTableConfig::new(url).with_listing_options(options).with_schema(schema))
+}
+
+/// Comma-separated, quoted with `"`, with a header; an empty field is null. A quoted field may hold line breaks, hence
+/// such a file is read from its start to its end by one thread.
+fn csv() -> CsvFormat {
+    CsvFormat::default()
+        .with_has_header(true)
+        .with_newlines_in_values(true)
+        .with_schema_infer_max_rec(CSV_INFERENCE_RECORDS)
+}
+
+async fn plan_sql(state: &SessionState, view: &View) -> Result<LogicalPlan> {
+    let statements = DFParserBuilder::new(view.sql.as_str()).build().and_then(|mut parser| parser.parse_statements());
+    let mut statements = statements.map_err(|error| invalid(&view.id, &error))?;
+    let statement = statements.pop_front().filter(is_select);
+    let Some(statement) = statement.filter(|_| statements.is_empty()) else {
+        return Err(refused(&view.id, "is not one SELECT"));
+    };
+    let plan = state.statement_to_plan(statement).await.map_err(|error| invalid(&view.id, &error))?;
+    check_plan(&view.id, &plan)?;
+    Ok(plan)
+}
+
+fn is_select(statement: &Statement) -> bool {
+    let Statement::Statement(statement) = statement else { return false };
+    let SqlStatement::Query(query) = statement.as_ref() else { return false };
+    matches!(*query.body, SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::SetOperation { .. })
+}
+
+/// Refuses every operator and function that is not known to be harmless.
+fn check_plan(view: &str, plan: &LogicalPlan) -> Result<()> {
+    let mut refusal = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        refusal = check_operator(node).err();
+        if refusal.is_none() {
+            node.apply_expressions(|expression| {
+                expression.apply(|part| {
+                    refusal = check_function(part).err();
+                    Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+                })
+            })?;
+        }
+        Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.map_err(|error| invalid(view, &error))?;
+    refusal.map_or(Ok(()), |why| Err(refused(view, &why)))
+}
+
+fn check_operator(node: &LogicalPlan) -> Result<(), String> {
+    match node {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::TableScan(_)
+        | LogicalPlan::Subquery(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Values(_)
+        | LogicalPlan::Distinct(Distinct::All(_)) => Ok(()),
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => Ok(()),
+        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => {
+            Err("has a LIMIT or OFFSET: whose rows it keeps would depend on everybody's".into())
+        }
+        LogicalPlan::Window(_) => Err("has a window function: a unit's rows would depend on everybody's".into()),
+        LogicalPlan::Distinct(Distinct::On(_)) => Err("has a DISTINCT ON: it keeps an arbitrary row".into()),
+        LogicalPlan::EmptyRelation(_) => Err("selects from nothing, a view selects from its own tables".into()),
+        _ => Err("does something other than select".into()),
+    }
+}
+
+fn check_function(expression: &Expr) -> Result<(), String> {
+    let (name, signature): (&str, &Signature) = match expression {
+        Expr::ScalarFunction(call) => (call.func.name(), call.func.signature()),
+        Expr::AggregateFunction(call) => (call.func.name(), call.func.signature()),
+        Expr::ScalarVariable(..) | Expr::Placeholder(_) => return Err("has a variable or a placeholder".into()),
+        _ => return Ok(()),
+    };
+    if signature.volatility == Volatility::Immutable {
+        return Ok(());
+    }
+    Err(format!("calls {name}(), whose answer differs from run to run"))
+}
+
+fn invalid(view: &str, error: &DataFusionError) -> Fault {
+    refused(view, &format!("cannot be planned: {}", error.strip_backtrace()))
+}
+
+fn refused(view: &str, why: &str) -> Fault {
+    Fault::new(
+        Code::ViewInvalid,
+        format!("the SQL of view {view} {why}"),
+        "write one SELECT over the tables that the view declares",
+    )
+}
+
+fn unreadable_source(view: &str, path: &str, why: impl AsRef<str>) -> Fault {
+    Fault::new(
+        Code::ViewUnreadable,
+        format!("source `{}` of view {view} {}", path.escape_debug(), why.as_ref()),
+        "put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink",
+    )
+}
+
+fn internal(view: &View, error: &DataFusionError) -> Fault {
+    Fault::new(
+        Code::Internal,
+        format!("view {} could not be set up: {}", view.id, error.strip_backtrace()),
+        "report this as a defect",
+    )
+}

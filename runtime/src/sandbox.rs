@@ -1,0 +1,88 @@
+//! Step 3. Runs the question once per privacy unit, in an instance that has never seen another unit.
+//!
+//! A guest gets typed columns and gives back numbers; it has no imports, so nothing else goes in or out. Whatever
+//! one unit's run does wrong (trap, no fuel, no time, an answer out of bounds) becomes "contributes nothing" and is
+//! told to no one. Answers go straight into the [`Tally`](crate::privacy::Tally), which alone knows how to bound them.
+
+mod contract;
+mod engine;
+mod lower;
+mod screen;
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+pub(crate) use contract::{Answer, Contribution};
+pub(crate) use engine::Question;
+pub(crate) use screen::screen;
+
+use crate::error::{Code, Fault, Result};
+use crate::privacy::{RawOutput, Tally};
+use crate::provision::{Provisioned, Unit};
+use lower::LoweredUnit;
+
+/// The engine's version, as it stands in agreements and receipts.
+pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
+
+/// Chunks of units that wait for a worker, per worker: enough to keep all busy, few enough to bound memory.
+const CHUNKS_WAITING: usize = 2;
+
+/// Runs the question over every unit, on all `threads`.
+pub(crate) fn execute(provisioned: Provisioned, threads: usize) -> Result<RawOutput> {
+    let Provisioned { approved, mut units } = provisioned;
+    let question = Question::compile(&approved, threads)?;
+    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, recipient_slots(&approved));
+
+    let (sender, receiver) = sync_channel::<Vec<Unit>>(threads * CHUNKS_WAITING);
+    let receiver = Arc::new(Mutex::new(receiver));
+    let tally = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let (receiver, question, tally) = (Arc::clone(&receiver), &question, empty.clone());
+                scope.spawn(move || work(&receiver, question, tally))
+            })
+            .collect();
+        // The workers hold the only other ends: when the last one fails, sending fails and the reading stops.
+        drop(receiver);
+        let read = feed(&sender, || units.next_chunk());
+        drop(sender);
+        let mut tally = empty.clone();
+        for worker in workers {
+            tally.merge(worker.join().map_err(|_| failed("a worker thread stopped"))??);
+        }
+        read.map(|()| tally)
+    })?;
+    Ok(RawOutput::new(approved, tally))
+}
+
+fn recipient_slots(approved: &crate::gate::Approved) -> Vec<usize> {
+    let agreement = approved.agreement();
+    let owners = agreement.owners().enumerate();
+    owners.filter(|(_, owner)| *owner == agreement.destination.recipient).map(|(slot, _)| slot).collect()
+}
+
+fn feed(sender: &SyncSender<Vec<Unit>>, mut next: impl FnMut() -> Result<Option<Vec<Unit>>>) -> Result<()> {
+    while let Some(chunk) = next()? {
+        if sender.send(chunk).is_err() {
+            // Every worker has ended early; their own faults say why.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn work(receiver: &Mutex<Receiver<Vec<Unit>>>, question: &Question, mut tally: Tally) -> Result<Tally> {
+    loop {
+        let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(chunk) = next else { return Ok(tally) };
+        for unit in &chunk {
+            let answer = question.ask(&LoweredUnit::new(unit, question.slots()))?;
+            tally.add(unit, answer);
+        }
+    }
+}
+
+fn failed(fact: impl Into<String>) -> Fault {
+    Fault::new(Code::SandboxFailed, fact, "run again; if it happens again, report it with the code and the version")
+}

@@ -1,0 +1,66 @@
+//! Looks at a component's bytes before any compiler does.
+
+use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+
+use crate::error::{Code, Fault, Result};
+
+/// What WebAssembly may be used: what compilers emit today and the engine meters exactly. Everything else is refused.
+pub(super) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::CALL_INDIRECT_OVERLONG)
+    .union(WasmFeatures::MULTI_VALUE)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::BULK_MEMORY_OPT)
+    .union(WasmFeatures::SIMD)
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::FLOATS)
+    .union(WasmFeatures::GC_TYPES)
+    .union(WasmFeatures::COMPONENT_MODEL);
+
+/// Refuses bytes that are not a component, or that import anything.
+pub(crate) fn screen(bytes: &[u8]) -> Result<()> {
+    if bytes.starts_with(b"(") {
+        return Err(invalid("the question is WebAssembly text"));
+    }
+    if !Parser::is_component(bytes) {
+        let what = if Parser::is_core_wasm(bytes) { "a core module" } else { "no WebAssembly at all" };
+        return Err(invalid(format!("the question is {what}")));
+    }
+    refuse_imports(bytes)?;
+    Validator::new_with_features(FEATURES).validate_all(bytes).map_err(|error| malformed(&error))?;
+    Ok(())
+}
+
+/// Only the outermost component's imports come from the host; those of nested ones are satisfied inside.
+fn refuse_imports(bytes: &[u8]) -> Result<()> {
+    let mut depth = 0u32;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| malformed(&error))? {
+            Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(imports) if depth == 1 => {
+                if let Some(import) = imports.into_iter().next() {
+                    let name = import.map_err(|error| malformed(&error))?.name.name.escape_debug().to_string();
+                    return Err(Fault::new(
+                        Code::ComponentImports,
+                        format!("the component imports `{}`", name.chars().take(80).collect::<String>()),
+                        "build the question for wasm32-unknown-unknown with the SDK alone, without WASI",
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn malformed(error: &wasmparser::BinaryReaderError) -> Fault {
+    // The message may quote names from the component; it is about code that its author hands over, not about data.
+    invalid(format!("the component is malformed or uses a feature that is not accepted: {}", error.message()))
+}
+
+fn invalid(fact: impl Into<String>) -> Fault {
+    Fault::new(Code::ComponentInvalid, fact, "build the question as a component with the SDK; see docs/author-guide.md")
+}
