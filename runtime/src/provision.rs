@@ -69,6 +69,18 @@ pub(crate) struct Resources {
     pub(crate) threads: usize,
 }
 
+/// Proof that the agreed views are open, are what was agreed, and are joined by unit.
+pub(crate) struct Provisioned {
+    pub(crate) approved: Approved,
+    pub(crate) units: UnitStream,
+}
+
+/// Opens the views of an approved run, and nothing else.
+pub(crate) fn provision(approved: Approved, dir: &Dir, resources: &Resources) -> Result<Provisioned> {
+    let units = open(dir, &approved.bound(), approved.manifest().max_rows_per_unit(), resources)?;
+    Ok(Provisioned { approved, units })
+}
+
 /// Names and types of a view's columns. Reads no row of Parquet and Arrow files; the types of a CSV file are those of
 /// its first records.
 pub(crate) fn describe(dir: &Dir, view: &View) -> Result<ViewSchema> {
@@ -168,15 +180,3 @@ fn no_runtime(error: &std::io::Error) -> Fault {
 
 #[cfg(test)]
 mod tests;
-
-/// Proof that the agreed views are open, are what was agreed, and are joined by unit.
-pub(crate) struct Provisioned {
-    pub(crate) approved: Approved,
-    pub(crate) units: UnitStream,
-}
-
-/// Opens the views of an approved run, and nothing else.
-pub(crate) fn provision(approved: Approved, dir: &Dir, resources: &Resources) -> Result<Provisioned> {
-    let units = open(dir, &approved.bound(), approved.manifest().max_rows_per_unit(), resources)?;
-    Ok(Provisioned { approved, units })
-}

@@ -21,6 +21,8 @@ use tempfile::TempDir;
 
 use super::join::{JoinInput, Joined};
 use super::schema::{KeyType, slot_schema};
+use super::session::Share;
+use super::view::PlannedView;
 use super::{Resources, Unit, UnitKey, describe, open};
 use crate::error::Result;
 use crate::room::{BoundView, Column, ColumnType, Join, Slot, Source, View};
@@ -177,10 +179,13 @@ fn check_file(path: &str, write: impl Fn(&Folder), expected: Expect) {
 #[test]
 fn units_come_in_key_order_with_their_rows() {
     let (folder, view) = sample();
-    folder.check(&[(view, int_slot())], &expect![[r#"
+    folder.check(
+        &[(view, int_slot())],
+        &expect![[r#"
         1 [["10"]]
         2 [["20", "21"]]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -190,7 +195,8 @@ fn a_changed_schema_is_refused() {
     let fault = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY).err().unwrap();
     expect![[r#"
         VIEW_CHANGED: the columns of view v are not those that were agreed
-        hint: compose a new agreement, or restore the agreed files"#]].assert_eq(&fault.to_string());
+        hint: compose a new agreement, or restore the agreed files"#]]
+    .assert_eq(&fault.to_string());
 }
 
 #[test]
@@ -203,162 +209,288 @@ fn the_digest_covers_names_types_and_order() {
     assert_ne!(same, digest("SELECT unit, a AS b FROM t"));
     assert_ne!(same, digest("SELECT unit, CAST(a AS INTEGER) AS a FROM t"));
     let listed = describe(&folder.dir, &sample).unwrap();
-    expect![[r#"[("unit", "Int64"), ("a", "Int64")] 0eac481561ecea3e2a70e0e01ba664e7becb47abbec809638e4c8e370b6cbcbd"#]].assert_eq(&format!("{:?} {}", listed.columns().collect::<Vec<_>>(), listed.sha256()));
+    expect![[
+        r#"[("unit", "Int64"), ("a", "Int64")] 0eac481561ecea3e2a70e0e01ba664e7becb47abbec809638e4c8e370b6cbcbd"#
+    ]]
+    .assert_eq(&format!("{:?} {}", listed.columns().collect::<Vec<_>>(), listed.sha256()));
 }
 
 #[test]
 fn sql_that_is_not_one_select_is_refused() {
-    check_sql("SELECT unit, a FROM t; SELECT 1", expect![[r#"
+    check_sql(
+        "SELECT unit, a FROM t; SELECT 1",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELEC unit FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELEC unit FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v cannot be planned: SQL error: ParserError("Expected: an SQL statement, found: SELEC at Line: 1, Column: 1")
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("DROP TABLE t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "DROP TABLE t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("CREATE TABLE u AS SELECT * FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "CREATE TABLE u AS SELECT * FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("INSERT INTO t VALUES (1, 2)", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "INSERT INTO t VALUES (1, 2)",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("DELETE FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "DELETE FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SET datafusion.execution.batch_size = 1", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SET datafusion.execution.batch_size = 1",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("COPY t TO 'out.parquet'", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "COPY t TO 'out.parquet'",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("EXPLAIN SELECT * FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "EXPLAIN SELECT * FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("CREATE EXTERNAL TABLE e STORED AS CSV LOCATION 'e.csv'", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "CREATE EXTERNAL TABLE e STORED AS CSV LOCATION 'e.csv'",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("VALUES (1, 2)", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "VALUES (1, 2)",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v is not one SELECT
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT 1 AS unit, 2 AS a", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT 1 AS unit, 2 AS a",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v selects from nothing, a view selects from its own tables
-        hint: write one SELECT over the tables that the view declares"#]]);
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
 }
 
 #[test]
 fn sql_over_anything_but_its_tables_is_refused() {
-    check_sql("SELECT unit, a FROM other", expect![[r#"
+    check_sql(
+        "SELECT unit, a FROM other",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v cannot be planned: Error during planning: table 'room.view.other' not found
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, a FROM 't.parquet'", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, a FROM 't.parquet'",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v cannot be planned: Error during planning: table 'room.view.t.parquet' not found
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, a FROM \"room://view/0.parquet\"", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, a FROM \"room://view/0.parquet\"",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v cannot be planned: Error during planning: table 'room.view.room://view/0.parquet' not found
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT * FROM information_schema.tables", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT * FROM information_schema.tables",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v cannot be planned: Error during planning: table 'room.information_schema.tables' not found
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT value AS unit, value AS a FROM generate_series(1, 3)", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT value AS unit, value AS a FROM generate_series(1, 3)",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v cannot be planned: Error during planning: table function 'generate_series' not found
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, \"A\" FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, \"A\" FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v cannot be planned: Schema error: No field named "A". Did you mean 't.a'? Column names are case sensitive. You can use double quotes to refer to the t.a column or disable the datafusion.sql_parser.enable_ident_normalization configuration. Valid fields are t.unit, t.a.
-        hint: write one SELECT over the tables that the view declares"#]]);
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
 }
 
 #[test]
 fn sql_whose_answer_varies_is_refused() {
-    check_sql("SELECT unit, a, uuid() AS b FROM t", expect![[r#"
+    check_sql(
+        "SELECT unit, a, uuid() AS b FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v calls uuid(), whose answer differs from run to run
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, a FROM t WHERE now() > '2020-01-01'", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, a FROM t WHERE now() > '2020-01-01'",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v calls now(), whose answer differs from run to run
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, a FROM t WHERE a IN (SELECT a FROM t WHERE current_date > '2020-01-01')", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, a FROM t WHERE a IN (SELECT a FROM t WHERE current_date > '2020-01-01')",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v calls current_date(), whose answer differs from run to run
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, random() AS a FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, random() AS a FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v calls random(), whose answer differs from run to run
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, a FROM t LIMIT 1", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, a FROM t LIMIT 1",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v has a LIMIT or OFFSET: whose rows it keeps would depend on everybody's
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, a FROM (SELECT * FROM t ORDER BY a LIMIT 1)", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, a FROM (SELECT * FROM t ORDER BY a LIMIT 1)",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v has a LIMIT or OFFSET: whose rows it keeps would depend on everybody's
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, row_number() OVER () AS a FROM t", expect![[r#"
-        VIEW_INVALID: the SQL of view v cannot be planned: Error during planning: Invalid function 'row_number'. Did you mean 'count'?
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, sum(a) OVER () AS a FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, row_number() OVER () AS a FROM t",
+        expect![[r#"
+        VIEW_INVALID: the SQL of view v cannot be planned: Error during planning: Invalid function 'row_number'. Did you mean 'corr'?
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, sum(a) OVER () AS a FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v has a window function: a unit's rows would depend on everybody's
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT DISTINCT ON (unit) unit, a FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT DISTINCT ON (unit) unit, a FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v has a DISTINCT ON: it keeps an arbitrary row
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT unit, $1 AS a FROM t", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT unit, $1 AS a FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v has a variable or a placeholder
-        hint: write one SELECT over the tables that the view declares"#]]);
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
 }
 
 #[test]
 fn sql_may_filter_join_group_and_unite() {
-    check_sql("WITH u AS (SELECT * FROM t WHERE a > 10) SELECT unit, a FROM u ORDER BY a", expect![[r#"
+    check_sql(
+        "WITH u AS (SELECT * FROM t WHERE a > 10) SELECT unit, a FROM u ORDER BY a",
+        expect![[r#"
         2 [["20", "21"]]
-    "#]]);
-    check_sql("SELECT unit, sum(a) AS a FROM t GROUP BY unit HAVING count(*) > 1", expect![[r#"
+    "#]],
+    );
+    check_sql(
+        "SELECT unit, sum(a) AS a FROM t GROUP BY unit HAVING count(*) > 1",
+        expect![[r#"
         2 [["41"]]
-    "#]]);
-    check_sql("SELECT unit, a FROM t UNION ALL SELECT unit, a + 1 FROM t", expect![[r#"
+    "#]],
+    );
+    check_sql(
+        "SELECT unit, a FROM t UNION ALL SELECT unit, a + 1 FROM t",
+        expect![[r#"
         1 [["10", "11"]]
         2 [["20", "21", "21", "22"]]
-    "#]]);
-    check_sql("SELECT t.unit, v.x AS a FROM t JOIN (VALUES (20, 7)) AS v (k, x) ON t.a = v.k", expect![[r#"
+    "#]],
+    );
+    check_sql(
+        "SELECT t.unit, v.x AS a FROM t JOIN (VALUES (20, 7)) AS v (k, x) ON t.a = v.k",
+        expect![[r#"
         2 [["7"]]
-    "#]]);
-    check_sql("SELECT x.unit, x.a FROM t x JOIN t y ON x.unit = y.unit AND x.a < y.a", expect![[r#"
+    "#]],
+    );
+    check_sql(
+        "SELECT x.unit, x.a FROM t x JOIN t y ON x.unit = y.unit AND x.a < y.a",
+        expect![[r#"
         2 [["20"]]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn two_columns_of_one_name_are_refused() {
-    check_sql("SELECT unit, a, a + 1 AS \"a\" FROM t", expect![[r#"
+    check_sql(
+        "SELECT unit, a, a + 1 AS \"a\" FROM t",
+        expect![[r#"
         VIEW_INVALID: the SQL of view v cannot be planned: Schema error: Schema contains qualified field name t.a and unqualified field name a which would be ambiguous
-        hint: write one SELECT over the tables that the view declares"#]]);
-    check_sql("SELECT x.unit, x.a, y.a FROM t x JOIN t y ON x.unit = y.unit", expect![[r#"
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
+        "SELECT x.unit, x.a, y.a FROM t x JOIN t y ON x.unit = y.unit",
+        expect![[r#"
         VIEW_INVALID: view v has two columns of the name `a`
-        hint: give one of them another name with AS"#]]);
+        hint: give one of them another name with AS"#]],
+    );
 }
 
 #[test]
 fn missing_columns_are_refused() {
-    check_sql("SELECT unit FROM t", expect![[r#"
+    check_sql(
+        "SELECT unit FROM t",
+        expect![[r#"
         COLUMN_MISSING: view v has no column `a`
-        hint: add the column to the view's SQL; a name without quotes is read in lower case"#]]);
-    check_sql("SELECT a FROM t", expect![[r#"
+        hint: add the column to the view's SQL; a name without quotes is read in lower case"#]],
+    );
+    check_sql(
+        "SELECT a FROM t",
+        expect![[r#"
         COLUMN_MISSING: view v has no column `unit`
-        hint: add the column to the view's SQL; a name without quotes is read in lower case"#]]);
+        hint: add the column to the view's SQL; a name without quotes is read in lower case"#]],
+    );
 }
 
 #[test]
 fn unfit_unit_columns_are_refused() {
-    check_sql("SELECT CAST(unit AS DOUBLE) AS unit, a FROM t", expect![[r#"
+    check_sql(
+        "SELECT CAST(unit AS DOUBLE) AS unit, a FROM t",
+        expect![[r#"
         COLUMN_TYPE: the unit column `unit` of view v is Float64, a unit is an integer or text
-        hint: name another unit column, or CAST it in the view's SQL"#]]);
-    check_sql("SELECT unit > 1 AS unit, a FROM t", expect![[r#"
+        hint: name another unit column, or CAST it in the view's SQL"#]],
+    );
+    check_sql(
+        "SELECT unit > 1 AS unit, a FROM t",
+        expect![[r#"
         COLUMN_TYPE: the unit column `unit` of view v is Boolean, a unit is an integer or text
-        hint: name another unit column, or CAST it in the view's SQL"#]]);
+        hint: name another unit column, or CAST it in the view's SQL"#]],
+    );
 
     let (folder, sample) = sample();
     let other = view("w", "SELECT CAST(unit AS VARCHAR) AS unit, a FROM t", &[("t", "t.parquet")]);
-    folder.check(&[(sample, int_slot()), (other, int_slot())], &expect![[r#"
+    folder.check(
+        &[(sample, int_slot()), (other, int_slot())],
+        &expect![[r#"
         COLUMN_TYPE: the unit column of view v is an integer, that of view w is text
-        hint: give the unit columns of all views one type, by a CAST in the view's SQL"#]]);
+        hint: give the unit columns of all views one type, by a CAST in the view's SQL"#]],
+    );
 }
 
 #[test]
@@ -369,27 +501,55 @@ fn unreadable_sources_are_refused() {
         let bytes = bytes[..length].to_vec();
         move |folder: &Folder| std::fs::write(folder.path("t.parquet"), &bytes).unwrap()
     };
-    check_file("t.parquet", |_| {}, expect![[r#"
+    check_file(
+        "t.parquet",
+        |_| {},
+        expect![[r#"
         VIEW_UNREADABLE: source `t.parquet` of view v cannot be opened: No such file or directory (os error 2)
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("t.txt", |folder| folder.csv("t.txt", "unit,a\n1,2\n"), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "t.txt",
+        |folder| folder.csv("t.txt", "unit,a\n1,2\n"),
+        expect![[r#"
         VIEW_UNREADABLE: source `t.txt` of view v ends in none of .parquet, .csv, .arrow
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("d.csv", |folder| std::fs::create_dir(folder.path("d.csv")).unwrap(), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "d.csv",
+        |folder| std::fs::create_dir(folder.path("d.csv")).unwrap(),
+        expect![[r#"
         VIEW_UNREADABLE: source `d.csv` of view v cannot be opened: not a regular file
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("t.parquet", cut(bytes.len() - 1), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "t.parquet",
+        cut(bytes.len() - 1),
+        expect![[r#"
         VIEW_UNREADABLE: source `t.parquet` of view v is not a readable file of its kind
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("t.parquet", cut(0), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "t.parquet",
+        cut(0),
+        expect![[r#"
         VIEW_UNREADABLE: source `t.parquet` of view v has no columns
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("t.csv", |folder| folder.csv("t.csv", ""), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "t.csv",
+        |folder| folder.csv("t.csv", ""),
+        expect![[r#"
         VIEW_UNREADABLE: source `t.csv` of view v has no columns
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("t.arrow", |folder| folder.csv("t.arrow", "ARROW1 not really"), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "t.arrow",
+        |folder| folder.csv("t.arrow", "ARROW1 not really"),
+        expect![[r#"
         VIEW_UNREADABLE: source `t.arrow` of view v is not a readable file of its kind
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
 }
 
 #[test]
@@ -397,9 +557,12 @@ fn a_pipe_is_refused_without_waiting_for_it() {
     let folder = Folder::new();
     let made = std::process::Command::new("mkfifo").arg(folder.path("t.csv")).status().unwrap();
     assert!(made.success());
-    folder.check(&[(view("v", "SELECT * FROM t", &[("t", "t.csv")]), int_slot())], &expect![[r#"
+    folder.check(
+        &[(view("v", "SELECT * FROM t", &[("t", "t.csv")]), int_slot())],
+        &expect![[r#"
         VIEW_UNREADABLE: source `t.csv` of view v cannot be opened: not a regular file
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
 }
 
 #[test]
@@ -412,18 +575,34 @@ fn symlinks_are_not_followed_out_of_the_room() {
             std::os::unix::fs::symlink(&to, folder.path(&from)).unwrap();
         }
     };
-    check_file("t.csv", link("t.csv", "../secret.csv"), expect![[r#"
+    check_file(
+        "t.csv",
+        link("t.csv", "../secret.csv"),
+        expect![[r#"
         VIEW_UNREADABLE: source `t.csv` of view v cannot be opened: Too many levels of symbolic links (os error 40)
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("t.csv", link("t.csv", "inside.csv"), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "t.csv",
+        link("t.csv", "inside.csv"),
+        expect![[r#"
         VIEW_UNREADABLE: source `t.csv` of view v cannot be opened: Too many levels of symbolic links (os error 40)
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("out/secret.csv", link("out", ".."), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "out/secret.csv",
+        link("out", ".."),
+        expect![[r#"
         VIEW_UNREADABLE: source `out/secret.csv` of view v cannot be opened: a path led outside of the filesystem
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
-    check_file("../secret.csv", link("t.csv", "inside.csv"), expect![[r#"
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
+    check_file(
+        "../secret.csv",
+        link("t.csv", "inside.csv"),
+        expect![[r#"
         VIEW_UNREADABLE: source `../secret.csv` of view v cannot be opened: a path led outside of the filesystem
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]]);
+        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+    );
 }
 
 #[test]
@@ -431,44 +610,72 @@ fn corruption_in_the_rows_is_told_without_them() {
     let (folder, _) = sample();
     let mut bytes = std::fs::read(folder.path("t.parquet")).unwrap();
     bytes[4..60].fill(0xff);
-    check_file("t.parquet", |folder| std::fs::write(folder.path("t.parquet"), &bytes).unwrap(), expect![[r#"
+    check_file(
+        "t.parquet",
+        |folder| std::fs::write(folder.path("t.parquet"), &bytes).unwrap(),
+        expect![[r#"
         VIEW_UNREADABLE: the rows of view v cannot be read to the end
-        hint: check the view's files, and that its SQL succeeds on every row"#]]);
+        hint: check the view's files, and that its SQL succeeds on every row"#]],
+    );
 
     // The types are those of the first records; a later one does not fit.
     let mut text = "unit,a\n".to_owned();
     (0..20_000).for_each(|row| text.push_str(&format!("{row},1\n")));
     text.push_str("7,secret\n");
-    check_file("t.csv", |folder| folder.csv("t.csv", &text), expect![[r#"
+    check_file(
+        "t.csv",
+        |folder| folder.csv("t.csv", &text),
+        expect![[r#"
         VIEW_UNREADABLE: the rows of view v cannot be read to the end
-        hint: check the view's files, and that its SQL succeeds on every row"#]]);
-    check_sql("SELECT unit, CAST(CAST(a AS VARCHAR) || 'x' AS BIGINT) AS a FROM t", expect![[r#"
+        hint: check the view's files, and that its SQL succeeds on every row"#]],
+    );
+    check_sql(
+        "SELECT unit, CAST(CAST(a AS VARCHAR) || 'x' AS BIGINT) AS a FROM t",
+        expect![[r#"
         VIEW_UNREADABLE: the rows of view v cannot be read to the end
-        hint: check the view's files, and that its SQL succeeds on every row"#]]);
+        hint: check the view's files, and that its SQL succeeds on every row"#]],
+    );
 }
 
 #[test]
 fn views_without_rows_or_units_are_refused() {
-    check_sql("SELECT unit, a FROM t WHERE a > 1000", expect![[r#"
+    check_sql(
+        "SELECT unit, a FROM t WHERE a > 1000",
+        expect![[r#"
         VIEW_EMPTY: view v has no rows
-        hint: check the view's files and the conditions of its SQL"#]]);
-    check_sql("SELECT CASE WHEN a > 1000 THEN unit END AS unit, a FROM t", expect![[r#"
+        hint: check the view's files and the conditions of its SQL"#]],
+    );
+    check_sql(
+        "SELECT CASE WHEN a > 1000 THEN unit END AS unit, a FROM t",
+        expect![[r#"
         UNIT_NULL: the unit column of view v holds nulls only
-        hint: name another unit column, or fill this one"#]]);
-    check_file("t.csv", |folder| folder.csv("t.csv", "unit,a\n"), expect![[r#"
+        hint: name another unit column, or fill this one"#]],
+    );
+    check_file(
+        "t.csv",
+        |folder| folder.csv("t.csv", "unit,a\n"),
+        expect![[r#"
         VIEW_EMPTY: view v has no rows
-        hint: check the view's files and the conditions of its SQL"#]]);
-    check_file("t.csv", |folder| folder.csv("t.csv", "unit,a\n,1\n,2\n"), expect![[r#"
+        hint: check the view's files and the conditions of its SQL"#]],
+    );
+    check_file(
+        "t.csv",
+        |folder| folder.csv("t.csv", "unit,a\n,1\n,2\n"),
+        expect![[r#"
         UNIT_NULL: the unit column of view v holds nulls only
-        hint: name another unit column, or fill this one"#]]);
+        hint: name another unit column, or fill this one"#]],
+    );
 
     // Optional slots too, though no unit would need them.
     let (folder, view) = sample();
     let empty = View { id: "w".into(), sql: "SELECT unit, a FROM t WHERE a > 1000".into(), ..view.clone() };
     let optional = slot("o", Join::Optional, &[("a", ColumnType::Int64)]);
-    folder.check(&[(view, int_slot()), (empty, optional)], &expect![[r#"
+    folder.check(
+        &[(view, int_slot()), (empty, optional)],
+        &expect![[r#"
         VIEW_EMPTY: view w has no rows
-        hint: check the view's files and the conditions of its SQL"#]]);
+        hint: check the view's files and the conditions of its SQL"#]],
+    );
 }
 
 #[test]
@@ -480,20 +687,26 @@ fn rows_with_units_but_nothing_for_the_slot_are_no_refusal() {
 fn null_units_never_join_and_null_values_leave_their_row_out() {
     let folder = Folder::new();
     let units = [None, Some(1), None, Some(2), Some(2), Some(3)];
-    folder.parquet("t.parquet", &[
-        ("unit", some_ints(&units)),
-        ("a", some_ints(&[Some(1), Some(2), Some(3), None, Some(5), None])),
-    ]);
+    folder.parquet(
+        "t.parquet",
+        &[("unit", some_ints(&units)), ("a", some_ints(&[Some(1), Some(2), Some(3), None, Some(5), None]))],
+    );
     let view = view("v", "SELECT * FROM t", &[("t", "t.parquet")]);
-    folder.check(&[(view.clone(), int_slot()), (view.clone(), int_slot())], &expect![[r#"
+    folder.check(
+        &[(view.clone(), int_slot()), (view.clone(), int_slot())],
+        &expect![[r#"
         1 [["2"], ["2"]]
         2 [["5"], ["5"]]
-    "#]]);
-    folder.check(&[(view, nullable(int_slot()))], &expect![[r#"
+    "#]],
+    );
+    folder.check(
+        &[(view, nullable(int_slot()))],
+        &expect![[r#"
         1 [["2"]]
         2 [["5", "-"]]
         3 [["-"]]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -504,36 +717,42 @@ fn optional_slots_may_be_empty_for_a_unit() {
     let required = view("r", "SELECT * FROM t", &[("t", "r.csv")]);
     let optional = view("o", "SELECT * FROM t", &[("t", "o.csv")]);
     let optional_slot = slot("o", Join::Optional, &[("a", ColumnType::Int64)]);
-    folder.check(&[(optional, optional_slot), (required, int_slot())], &expect![[r#"
+    folder.check(
+        &[(optional, optional_slot), (required, int_slot())],
+        &expect![[r#"
         x [[], ["1"]]
         y [["7", "8"], ["2"]]
         z [[], ["3"]]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn types_widen_without_loss_and_in_no_other_way() {
     let folder = Folder::new();
     let dictionary: DictionaryArray<Int8Type> = ["x", "y"].into_iter().collect();
-    folder.arrow("t.arrow", &[batch(&[
-        ("unit", ints(&[1, 2])),
-        ("i8", Arc::new(Int8Array::from(vec![-1, 1]))),
-        ("i16", Arc::new(Int16Array::from(vec![-2, 2]))),
-        ("i32", Arc::new(Int32Array::from(vec![-3, 3]))),
-        ("u32", Arc::new(UInt32Array::from(vec![4, u32::MAX]))),
-        ("u64", Arc::new(UInt64Array::from(vec![5, 6]))),
-        ("f32", Arc::new(Float32Array::from(vec![0.5, -0.5]))),
-        ("f64", Arc::new(Float64Array::from(vec![0.1, f64::NAN]))),
-        ("b", Arc::new(BooleanArray::from(vec![true, false]))),
-        ("d", Arc::new(Date32Array::from(vec![0, 20_000]))),
-        ("s", Arc::new(TimestampSecondArray::from(vec![0, 1]))),
-        ("n", Arc::new(TimestampNanosecondArray::from(vec![1_999, 2_000]).with_timezone("UTC"))),
-        ("z", Arc::new(TimestampSecondArray::from(vec![0, 1]).with_timezone("Europe/Paris"))),
-        ("utf8", texts(&["ä", "b"])),
-        ("large", Arc::new(LargeStringArray::from(vec!["c", "d"]))),
-        ("view", Arc::new(StringViewArray::from(vec!["e", "a text longer than twelve bytes"]))),
-        ("dict", Arc::new(dictionary)),
-    ])]);
+    folder.arrow(
+        "t.arrow",
+        &[batch(&[
+            ("unit", ints(&[1, 2])),
+            ("i8", Arc::new(Int8Array::from(vec![-1, 1]))),
+            ("i16", Arc::new(Int16Array::from(vec![-2, 2]))),
+            ("i32", Arc::new(Int32Array::from(vec![-3, 3]))),
+            ("u32", Arc::new(UInt32Array::from(vec![4, u32::MAX]))),
+            ("u64", Arc::new(UInt64Array::from(vec![5, 6]))),
+            ("f32", Arc::new(Float32Array::from(vec![0.5, -0.5]))),
+            ("f64", Arc::new(Float64Array::from(vec![0.1, f64::NAN]))),
+            ("b", Arc::new(BooleanArray::from(vec![true, false]))),
+            ("d", Arc::new(Date32Array::from(vec![0, 20_000]))),
+            ("s", Arc::new(TimestampSecondArray::from(vec![0, 1]))),
+            ("n", Arc::new(TimestampNanosecondArray::from(vec![1_999, 2_000]).with_timezone("UTC"))),
+            ("z", Arc::new(TimestampSecondArray::from(vec![0, 1]).with_timezone("Europe/Paris"))),
+            ("utf8", texts(&["ä", "b"])),
+            ("large", Arc::new(LargeStringArray::from(vec!["c", "d"]))),
+            ("view", Arc::new(StringViewArray::from(vec!["e", "a text longer than twelve bytes"]))),
+            ("dict", Arc::new(dictionary)),
+        ])],
+    );
     let view = view("v", "SELECT * FROM t", &[("t", "t.arrow")]);
     use ColumnType::{Boolean, Date, Dictionary, Float64, Int64, Timestamp, Utf8};
     let all = [
@@ -572,9 +791,12 @@ fn types_widen_without_loss_and_in_no_other_way() {
         let refused = folder.units(&[(view.clone(), slot("s", Join::Required, &[(name, kind)]))], 1, MEMORY);
         assert_eq!(refused.unwrap_err().code().as_str(), "COLUMN_TYPE", "{name} as {kind:?}");
     }
-    folder.check(&[(view, slot("s", Join::Required, &[("u64", Int64)]))], &expect![[r#"
+    folder.check(
+        &[(view, slot("s", Join::Required, &[("u64", Int64)]))],
+        &expect![[r#"
         COLUMN_TYPE: column `u64` of view v is UInt64, slot s needs Int64
-        hint: bind a view whose column fits, or CAST it in the view's SQL"#]]);
+        hint: bind a view whose column fits, or CAST it in the view's SQL"#]],
+    );
 }
 
 #[test]
@@ -596,14 +818,34 @@ fn the_formats_give_equal_units() {
     let run = |path: &str| {
         let view = view("v", "SELECT * FROM t WHERE a < 900", &[("t", path)]);
         let schema = describe(&folder.dir, &view).unwrap();
-        let columns: Vec<_> = schema.columns().map(|(name, kind)| format!("{name} {kind}")).collect();
-        dbg!(&columns);
-        (columns, folder.units(&[(view, slot.clone())], 1_000, MEMORY).unwrap())
+        (schema.sha256(), folder.units(&[(view, slot.clone())], 1_000, MEMORY).unwrap())
     };
     let parquet = run("t.parquet");
-    assert_eq!(parquet.1.iter().map(|(_, views)| views[0].len()).sum::<usize>(), a.iter().filter(|a| **a < 900).count());
+    assert_eq!(
+        parquet.1.iter().map(|(_, views)| views[0].len()).sum::<usize>(),
+        a.iter().filter(|a| **a < 900).count()
+    );
     assert!(parquet == run("t.csv"));
     assert!(parquet == run("t.arrow"));
+}
+
+#[test]
+fn projection_and_filters_are_pushed_down_to_the_file() {
+    let folder = Folder::new();
+    let (unit, a, b) = (ints(&[1, 2]), ints(&[3, 4]), texts(&["x", "y"]));
+    folder.parquet("t.parquet", &[("unit", unit), ("a", a), ("b", b)]);
+    let view = view("v", "SELECT b, a, unit FROM t WHERE a > 3", &[("t", "t.parquet")]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let plan = runtime.block_on(async {
+        let planned = PlannedView::new(&folder.dir, &view, &Share::for_planning()).await.unwrap();
+        planned.plan(&int_slot(), KeyType::Int64).await.unwrap()
+    });
+    let plan = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
+    expect![[r#"
+        SortPreservingMergeExec: [unit@0 ASC NULLS LAST, 0@1 ASC NULLS LAST]
+          SortExec: expr=[unit@0 ASC NULLS LAST, 0@1 ASC NULLS LAST], preserve_partitioning=[true]
+            DataSourceExec: file_groups={1 group: [[0.parquet]]}, projection=[unit, a@1 as 0], file_type=parquet, predicate=a@1 > 3 AND unit@0 IS NOT NULL AND a@1 IS NOT NULL, pruning_predicate=a_null_count@1 != row_count@2 AND a_max@0 > 3 AND unit_null_count@3 != row_count@2 AND a_null_count@1 != row_count@2, required_guarantees=[]
+    "#]].assert_eq(&plan);
 }
 
 #[test]
@@ -648,19 +890,25 @@ fn the_order_of_a_units_rows_is_not_that_of_the_file() {
     let second = view("v", "SELECT * FROM t", &[("t", "u.csv")]);
     let bound = |view| [(view, slot.clone())];
     assert_eq!(folder.units(&bound(first.clone()), 9, MEMORY), folder.units(&bound(second), 9, MEMORY));
-    folder.check(&bound(first), &expect![[r#"
+    folder.check(
+        &bound(first),
+        &expect![[r#"
         1 [["-0.0,x", "0.0,x", "2.5,a", "2.5,z", "2.5,-", "NaN,y"]]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_slot_may_ask_for_the_unit() {
     let (folder, view) = sample();
     let columns = [("unit", ColumnType::Int64), ("a", ColumnType::Int64)];
-    folder.check(&[(view, slot("s", Join::Required, &columns))], &expect![[r#"
+    folder.check(
+        &[(view, slot("s", Join::Required, &columns))],
+        &expect![[r#"
         1 [["1,10"]]
         2 [["2,20", "2,21"]]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -687,7 +935,8 @@ fn identifiers_are_not_printed() {
 type Table = Vec<(Option<u8>, Option<i8>, Option<String>)>;
 
 fn tables() -> impl Strategy<Value = Vec<(Table, bool)>> {
-    let row = (prop::option::weighted(0.9, 0..8u8), prop::option::weighted(0.9, any::<i8>()), prop::option::of("[a-c]?"));
+    let row =
+        (prop::option::weighted(0.9, 0..8u8), prop::option::weighted(0.9, any::<i8>()), prop::option::of("[a-c]?"));
     prop::collection::vec((prop::collection::vec(row, 1..40), any::<bool>()), 1..=3)
 }
 

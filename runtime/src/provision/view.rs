@@ -77,13 +77,9 @@ impl PlannedView {
     ///
     /// Rows without a unit, or with a null where the slot has none, are left out.
     pub(super) async fn sorted(&self, slot: &Slot, key: KeyType) -> Result<SendableRecordBatchStream> {
-        let stream = async {
-            let narrowed = self.narrowed(slot, key)?;
-            let rows = self.state.create_physical_plan(&narrowed).await?;
-            let partitions = self.state.config().target_partitions();
-            execute_stream(sort(rows, partitions)?, self.state.task_ctx())
-        };
-        stream.await.map_err(|error| invalid(self.schema.view(), &error))
+        let plan = self.plan(slot, key).await;
+        let stream = plan.and_then(|plan| execute_stream(plan, self.state.task_ctx()));
+        stream.map_err(|error| invalid(self.schema.view(), &error))
     }
 
     /// Whether the view has any row at all, and whether it has one with a unit.
@@ -97,6 +93,11 @@ impl PlannedView {
     /// Whether every file still is what it was when it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
         self.files.iter().all(|file| file.is_unchanged())
+    }
+
+    pub(super) async fn plan(&self, slot: &Slot, key: KeyType) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let rows = self.state.create_physical_plan(&self.narrowed(slot, key)?).await?;
+        sort(rows, self.state.config().target_partitions())
     }
 
     fn narrowed(&self, slot: &Slot, key: KeyType) -> DataFusionResult<LogicalPlan> {
@@ -219,7 +220,7 @@ async fn register(state: &SessionState, view: &View, source: OpenSource) -> Resu
     let OpenSource { table, path, name, format, file } = source;
     let provider = async {
         Ok::<_, DataFusionError>(match format {
-            SourceFormat::Parquet => Arc::new(listed(state, &name, Arc::new(ParquetFormat::default())).await?) as _,
+            SourceFormat::Parquet => Arc::new(listed(state, &name, Arc::new(parquet(state))).await?) as _,
             SourceFormat::Csv => Arc::new(listed(state, &name, Arc::new(csv())).await?) as _,
             SourceFormat::Arrow => Arc::new(IpcTable::open(file)?) as Arc<dyn datafusion::catalog::TableProvider>,
         })
@@ -241,6 +242,10 @@ async fn listed(state: &SessionState, name: &str, format: Arc<dyn FileFormat>) -
     let options = ListingOptions::new(format);
     let schema = options.infer_schema(state, &url).await?;
     ListingTable::try_new(ListingTableConfig::new(url).with_listing_options(options).with_schema(schema))
+}
+
+fn parquet(state: &SessionState) -> ParquetFormat {
+    ParquetFormat::default().with_options(state.default_table_options().parquet)
 }
 
 /// Comma-separated, quoted with `"`, with a header; an empty field is null. A quoted field may hold line breaks, hence
