@@ -39,8 +39,8 @@ pub struct Composed {
     pub folder: String,
     /// SHA-256 of its bytes: what the parties sign.
     pub agreement_id: String,
-    /// The terms.
-    pub agreement: Agreement,
+    /// The parties whose approval it needs.
+    pub needs: Vec<String>,
     summary: String,
 }
 
@@ -95,7 +95,8 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
         Fault::new(Code::RoomInvalid, format!("cannot write {path}: {error}"), "make the room's folder writable")
     })?;
     let summary = summarise(&agreement, &manifest)?;
-    Ok(Composed { folder, agreement_id: sha256_hex(&bytes), agreement, summary })
+    let needs = agreement.required_parties().into_iter().map(str::to_owned).collect();
+    Ok(Composed { folder, agreement_id: sha256_hex(&bytes), needs, summary })
 }
 
 fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, String)]) -> Result<Vec<BoundView>> {

@@ -225,9 +225,8 @@ fn compose(room: &Path, args: &AgreeArgs) -> anyhow::Result<Printed> {
         days: args.days,
     };
     let composed = agree(&open_room(room)?, &proposal, Clock::System.now(), &mut Random::from_os()?)?;
-    let parties: Vec<&str> = composed.agreement.required_parties().into_iter().collect();
     Ok(Printed::done(
-        json!({"agreement": composed.folder, "agreement_id": composed.agreement_id, "needs": parties}),
+        json!({"agreement": composed.folder, "agreement_id": composed.agreement_id, "needs": composed.needs}),
         format!("{}\nagreement {}\nid {}", composed.summary(), composed.folder, composed.agreement_id),
     ))
 }

@@ -18,7 +18,8 @@ use chrono::{DateTime, Utc};
 pub use approval::approve;
 pub(crate) use envelope::{IN_TOTO, Statement, Subject, open as open_envelope, seal as seal_envelope};
 pub use keys::{SigningKey, load_key, new_key};
-pub use registry::{KeyHolder, Registry};
+pub use registry::KeyHolder;
+pub(crate) use registry::Registry;
 
 use crate::clock;
 use crate::error::{Code, Fault, Result};
@@ -38,13 +39,11 @@ const APPROVALS_MAX: usize = 64;
 
 /// Proof that every affected party approved these terms, and that the room is still as they approved it.
 #[derive(Debug)]
-pub struct Approved {
+pub(crate) struct Approved {
     agreement: Agreement,
-    agreement_id: String,
     manifest: Manifest,
     component: Arc<[u8]>,
     parameters: Vec<Value>,
-    approvals: Vec<ApprovalRecord>,
 }
 
 /// Who approved, and in which file.
@@ -62,26 +61,14 @@ pub struct ApprovalRecord {
 impl Approved {
     /// The terms.
     #[must_use]
-    pub const fn agreement(&self) -> &Agreement {
+    pub(crate) const fn agreement(&self) -> &Agreement {
         &self.agreement
-    }
-
-    /// SHA-256 of the agreement's bytes.
-    #[must_use]
-    pub fn agreement_id(&self) -> &str {
-        &self.agreement_id
     }
 
     /// The question's manifest.
     #[must_use]
-    pub const fn manifest(&self) -> &Manifest {
+    pub(crate) const fn manifest(&self) -> &Manifest {
         &self.manifest
-    }
-
-    /// The approvals that were counted.
-    #[must_use]
-    pub fn approvals(&self) -> &[ApprovalRecord] {
-        &self.approvals
     }
 
     pub(crate) fn component(&self) -> &Arc<[u8]> {
@@ -107,9 +94,8 @@ pub(crate) fn admit(dir: &Dir, folder: &str, now: DateTime<Utc>, trace: &mut Tra
     let bytes = read_agreement(dir, folder)?;
     trace.agreement_id = Some(sha256_hex(&bytes));
 
-    let Agreed { agreement, agreement_id, approvals } =
-        check_approvals(dir, folder, &bytes, &registry.registry, &room)?;
-    trace.approvals.clone_from(&approvals);
+    let Agreed { agreement, approvals, .. } = check_approvals(dir, folder, &bytes, &registry.registry, &room)?;
+    trace.approvals = approvals;
     check_window(&agreement, now)?;
     check_room(&agreement, &room, &registry)?;
 
@@ -122,7 +108,7 @@ pub(crate) fn admit(dir: &Dir, folder: &str, now: DateTime<Utc>, trace: &mut Tra
     let parameters = read_parameters(&agreement, &manifest)?;
     sandbox::screen(&component)?;
 
-    Ok(Approved { agreement, agreement_id, manifest, component: component.into(), parameters, approvals })
+    Ok(Approved { agreement, manifest, component: component.into(), parameters })
 }
 
 /// An agreement with the approvals that make it complete.

@@ -12,7 +12,7 @@
 //! [`run()`] is that path on one page. Beside it stand the agreed terms ([`room`]) and the only two sources of
 //! non-determinism ([`Clock`], [`Random`]).
 
-pub mod run;
+mod run;
 
 mod destination;
 mod gate;
@@ -33,11 +33,11 @@ pub use agree::{Composed, Proposal, agree};
 pub use clock::Clock;
 pub use error::{Code, Fault, Result, Stage};
 pub use gate::{ApprovalRecord, KeyHolder, SigningKey, approve, load_key, new_key};
-pub use privacy::{Charge, Cost, Ledger, LedgerLine};
+pub use privacy::{Charge, Cost, Ledger, LedgerLine, MeasureNoise};
 pub use random::Random;
 pub use receipt::{Check, Verified, verify};
-pub use room::{Agreement, Manifest, Room};
-pub use run::{Outcome, Request, Step, run};
+pub use room::{Delta, Epsilon};
+pub use run::{Outcome, ReleasedResult, Request, Step, run};
 pub use show::{Preview, preview};
 
 /// Opens a room's folder. Every path below it is opened through the handle, and none leads out of it.

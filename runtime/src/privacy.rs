@@ -17,7 +17,8 @@ use arrow::record_batch::RecordBatch;
 use groups::GroupTally;
 pub use ledger::{Charge, Ledger, LedgerLine};
 use list::ListTally;
-pub use mechanism::{Cost, MeasureNoise, Mechanism};
+pub(crate) use mechanism::Mechanism;
+pub use mechanism::{Cost, MeasureNoise};
 
 use crate::error::Result;
 use crate::gate::Approved;

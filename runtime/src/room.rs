@@ -7,12 +7,13 @@ mod controls;
 mod manifest;
 mod terms;
 
-pub use agreement::{Agreement, BoundParameter, BoundView, FileDigest};
-pub(crate) use agreement::{Limits, Runtime, Terms, Validity, sha256_hex};
-pub use controls::{Controls, Delta, Epsilon};
-pub(crate) use manifest::Join;
-pub use manifest::{Column, ColumnType, Group, Kind, Manifest, Measure, Parameter, Reducer, Slot, Value};
-pub use terms::{Destination, Format, Room, Source, View};
+pub(crate) use agreement::{
+    Agreement, BoundParameter, BoundView, FileDigest, Limits, Runtime, Terms, Validity, sha256_hex,
+};
+pub(crate) use controls::Controls;
+pub use controls::{Delta, Epsilon};
+pub(crate) use manifest::{Column, ColumnType, Group, Join, Kind, Manifest, Measure, Parameter, Reducer, Slot, Value};
+pub(crate) use terms::{Destination, Format, Room, View};
 
 /// An id of a room, party, person, view or run: `[a-z0-9._-]`, 1 to 64 characters, so that no two look alike.
 pub(crate) fn is_id(text: &str) -> bool {

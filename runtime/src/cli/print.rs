@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
-use glovebox::{Charge, Code, Fault, LedgerLine, Outcome, Preview, Step, Verified};
+use glovebox::{Charge, Code, Fault, LedgerLine, Outcome, Preview, ReleasedResult, Step, Verified};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -142,7 +142,7 @@ fn fault_json(fault: &Fault, mut json: Value) -> Value {
     json
 }
 
-fn released_text(outcome: &Outcome, result: &glovebox::run::ReleasedResult) -> String {
+fn released_text(outcome: &Outcome, result: &ReleasedResult) -> String {
     let mut text = format!("released {} ({} rows)\n", result.path, result.rows);
     if !result.noise.is_empty() {
         text += &format!(

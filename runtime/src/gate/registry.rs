@@ -50,7 +50,7 @@ struct KeyRecord {
 
 /// A checked `registry.json`.
 #[derive(Clone, Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     file: RegistryFile,
     keys: Vec<(KeyHolder, VerifyingKey)>,
 }
@@ -58,13 +58,13 @@ pub struct Registry {
 impl Registry {
     /// A registry without keys, with which a room begins.
     #[must_use]
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         let file = RegistryFile { version: 1, parties: Vec::new(), runtimes: Vec::new() };
         Self { file, keys: Vec::new() }
     }
 
     /// Parses and checks the bytes of a `registry.json`.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let file: RegistryFile =
             serde_json::from_slice(bytes).map_err(|error| invalid(format!("registry.json: {error}")))?;
         if file.version != 1 {

@@ -31,7 +31,7 @@ pub struct MeasureNoise {
 
 /// The mechanisms of a run.
 #[derive(Clone, Debug)]
-pub struct Mechanism {
+pub(crate) struct Mechanism {
     /// k: the fewest distinct units of a released group.
     pub group_size_min: u32,
     /// What the noisy count above k - 1 must reach for a group to be released.
@@ -90,7 +90,7 @@ impl Clamp {
 impl Mechanism {
     /// Derives the mechanisms of a question under the owners' controls.
     #[must_use]
-    pub fn new(manifest: &Manifest, controls: &Controls) -> Self {
+    pub(crate) fn new(manifest: &Manifest, controls: &Controls) -> Self {
         let groups_per_unit = manifest.max_groups_per_unit().min(controls.groups_per_unit_max);
         let (epsilon, delta) = per_step(manifest, controls);
         let measures: Vec<&Measure> = manifest.measures.iter().filter(|m| m.reducer != Reducer::Count).collect();
@@ -116,19 +116,19 @@ impl Mechanism {
 
     /// What the run costs each owner.
     #[must_use]
-    pub const fn cost(&self) -> Cost {
+    pub(crate) const fn cost(&self) -> Cost {
         self.cost
     }
 
     /// The noise of each measure.
     #[must_use]
-    pub fn measures(&self) -> &[MeasureNoise] {
+    pub(crate) fn measures(&self) -> &[MeasureNoise] {
         &self.measures
     }
 
     /// What is promised, and what is not, in a sentence.
     #[must_use]
-    pub fn sentence(&self) -> &str {
+    pub(crate) fn sentence(&self) -> &str {
         &self.sentence
     }
 }

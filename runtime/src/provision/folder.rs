@@ -18,7 +18,7 @@ use cap_std::fs::{Dir, OpenOptions};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
@@ -112,7 +112,7 @@ impl ObjectStore for Folder {
             None => 0..meta.size,
         };
         let bytes = if options.head { stream::empty().boxed() } else { chunks(Arc::clone(file), range.clone()) };
-        Ok(GetResult { payload: GetResultPayload::Stream(bytes), meta, range, attributes: Default::default() })
+        Ok(GetResult { payload: GetResultPayload::Stream(bytes), meta, range, attributes: Attributes::default() })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::UInt64Array;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -132,8 +132,8 @@ impl Iterator for Pieces {
                     return None;
                 }
                 self.at = end;
-                let indices = (start..end).map(|index| u32::try_from(index).ok());
-                Some(take_record_batch(batch, &UInt32Array::from_iter(indices)))
+                let indices = UInt64Array::from_iter_values(start as u64..end as u64);
+                Some(take_record_batch(batch, &indices))
             }
             _ => self.batch.take(),
         }

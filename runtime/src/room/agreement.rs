@@ -10,7 +10,7 @@ use crate::error::{Code, Fault, Result};
 /// What identifies a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FileDigest {
+pub(crate) struct FileDigest {
     /// SHA-256 of the bytes, in hex.
     pub sha256: String,
     /// Length in bytes.
@@ -20,7 +20,7 @@ pub struct FileDigest {
 impl FileDigest {
     /// Digests bytes in memory.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Self { sha256: sha256_hex(bytes), size: bytes.len() as u64 }
     }
 }
@@ -28,7 +28,7 @@ impl FileDigest {
 /// A view bound to a slot: its whole definition, so that a reviewer reads what runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BoundView {
+pub(crate) struct BoundView {
     /// The slot of the manifest.
     pub slot: String,
     /// The view as it stands in the room.
@@ -40,7 +40,7 @@ pub struct BoundView {
 /// A parameter and the text form of its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BoundParameter {
+pub(crate) struct BoundParameter {
     /// The parameter's name.
     pub name: String,
     /// The value, in the form that the manifest's type reads.
@@ -91,7 +91,7 @@ impl Runtime {
 /// Every term of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Agreement {
+pub(crate) struct Agreement {
     pub(crate) version: u32,
     /// The room's id.
     pub room: String,
@@ -182,7 +182,7 @@ impl Agreement {
     }
 
     /// Parses the bytes of an `agreement.json`.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let agreement: Self =
             serde_json::from_slice(bytes).map_err(|error| invalid(format!("agreement.json: {error}")))?;
         if agreement.version != 1 {
@@ -203,19 +203,19 @@ impl Agreement {
     }
 
     /// From when and until when the agreement holds.
-    pub fn window(&self) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
+    pub(crate) fn window(&self) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
         let read = |text: &str| clock::from_text(text).ok_or_else(|| invalid(format!("`{text}` is not a time in UTC")));
         Ok((read(&self.not_before)?, read(&self.not_after)?))
     }
 
     /// The parties whose approval the run needs: every owner of a bound view, and the recipient.
     #[must_use]
-    pub fn required_parties(&self) -> std::collections::BTreeSet<&str> {
+    pub(crate) fn required_parties(&self) -> std::collections::BTreeSet<&str> {
         self.owners().chain([self.destination.recipient.as_str()]).collect()
     }
 
     /// The owners of the bound views, in slot order.
-    pub fn owners(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn owners(&self) -> impl Iterator<Item = &str> {
         self.views.iter().map(|bound| bound.view.owner.as_str())
     }
 }

@@ -62,7 +62,7 @@ fn as_f64(count: u64) -> f64 {
 /// The controls of a run, as whole numbers; they stand in the agreement in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Controls {
+pub(crate) struct Controls {
     /// k: the fewest distinct units of a released group.
     pub group_size_min: u32,
     /// Privacy loss of one run, in millionths.
@@ -99,7 +99,7 @@ impl Default for Controls {
 impl Controls {
     /// The strictest of each.
     #[must_use]
-    pub fn strictest(self, other: &Self) -> Self {
+    pub(crate) fn strictest(self, other: &Self) -> Self {
         Self {
             group_size_min: self.group_size_min.max(other.group_size_min),
             epsilon_micros: self.epsilon_micros.min(other.epsilon_micros),

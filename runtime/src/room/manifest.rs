@@ -11,7 +11,7 @@ use crate::error::{Code, Fault, Result};
 /// What kind of answer a question gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Aggregates per group.
     Analytical,
     /// Identifiers for activation.
@@ -21,7 +21,7 @@ pub enum Kind {
 impl Kind {
     /// The name in files and messages.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Analytical => "analytical",
             Self::List => "list",
@@ -40,7 +40,7 @@ pub(crate) enum Isolation {
 /// The type of a column as it crosses into the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ColumnType {
+pub(crate) enum ColumnType {
     /// True or false.
     Boolean,
     /// Any integer column that fits 64 signed bits.
@@ -60,7 +60,7 @@ pub enum ColumnType {
 /// A column of a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Column {
+pub(crate) struct Column {
     /// The column's name in the view.
     pub name: String,
     /// The type that the question reads.
@@ -84,7 +84,7 @@ pub(crate) enum Join {
 /// A place for a view, to be bound by the agreement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// The slot's name.
     pub slot: String,
     pub(crate) join: Join,
@@ -95,7 +95,7 @@ pub struct Slot {
 /// A parameter's declared type and domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parameter {
+pub(crate) struct Parameter {
     /// The parameter's name.
     pub name: String,
     /// `boolean`, `int64`, `float64` or `utf8`.
@@ -111,7 +111,7 @@ pub struct Parameter {
 
 /// A parameter's value, checked against its domain.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// A boolean.
     Boolean(bool),
     /// An integer.
@@ -125,7 +125,7 @@ pub enum Value {
 /// A column of the group key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Group {
+pub(crate) struct Group {
     /// The column's name in the released table.
     pub name: String,
     /// The closed domain; without one, keys are open and a key is released only by differentially private selection.
@@ -136,7 +136,7 @@ pub struct Group {
 /// How contributions become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Reducer {
+pub(crate) enum Reducer {
     /// Distinct units, counted by the host.
     Count,
     /// The sum of clamped values.
@@ -148,7 +148,7 @@ pub enum Reducer {
 /// A column of the released table that is not a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Measure {
+pub(crate) struct Measure {
     /// The column's name in the released table.
     pub name: String,
     /// How contributions are reduced.
@@ -175,7 +175,7 @@ struct ListShape {
 /// A checked `question.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     version: u32,
     /// The question's name.
     pub name: String,
@@ -206,7 +206,7 @@ const CELLS_MAX: usize = 100_000;
 
 impl Manifest {
     /// Parses and checks the text of a `question.toml`.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(bytes).map_err(|_| invalid("question.toml is not UTF-8 text"))?;
         let manifest: Self =
             toml::from_str(text).map_err(|error| invalid(format!("question.toml: {}", error.message())))?;
@@ -216,19 +216,19 @@ impl Manifest {
 
     /// The most rows of one unit that reach the question, per slot.
     #[must_use]
-    pub const fn max_rows_per_unit(&self) -> u32 {
+    pub(crate) const fn max_rows_per_unit(&self) -> u32 {
         self.bounds.max_rows_per_unit
     }
 
     /// The most groups to which one unit contributes.
     #[must_use]
-    pub fn max_groups_per_unit(&self) -> u32 {
+    pub(crate) fn max_groups_per_unit(&self) -> u32 {
         self.bounds.max_groups_per_unit.unwrap_or(1)
     }
 
     /// The segments of a list question.
     #[must_use]
-    pub fn segments(&self) -> &[String] {
+    pub(crate) fn segments(&self) -> &[String] {
         self.list.as_ref().map_or(&[], |list| &list.segments)
     }
 
@@ -329,7 +329,7 @@ impl Parameter {
     }
 
     /// Reads a value from its text form, which is also the form it has in the agreement.
-    pub fn read(&self, text: &str) -> Result<Value> {
+    pub(crate) fn read(&self, text: &str) -> Result<Value> {
         let in_range = |number: f64| self.range.is_some_and(|[low, high]| (low..=high).contains(&number));
         let value = match self.kind {
             ColumnType::Boolean => text.parse().ok().map(Value::Boolean),
@@ -349,7 +349,7 @@ impl Parameter {
 
     /// The domain, for people.
     #[must_use]
-    pub fn domain(&self) -> String {
+    pub(crate) fn domain(&self) -> String {
         match (self.kind, self.range) {
             (ColumnType::Boolean, _) => "true or false".into(),
             (ColumnType::Int64, Some([low, high])) => format!("a whole number from {low} to {high}"),

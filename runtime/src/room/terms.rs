@@ -11,7 +11,7 @@ use crate::error::{Code, Fault, Result};
 /// A file that a view's SQL sees as a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub(crate) struct Source {
     /// The table's name in the SQL.
     pub table: String,
     /// The file inside the room: `.parquet`, `.csv` or `.arrow`.
@@ -21,7 +21,7 @@ pub struct Source {
 /// What a party offers: one `SELECT` over its own files, with a column that names the privacy unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct View {
+pub(crate) struct View {
     /// The view's id.
     pub id: String,
     /// The party whose data it is.
@@ -37,7 +37,7 @@ pub struct View {
 /// The format of a released file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub(crate) enum Format {
     /// Apache Parquet.
     Parquet,
     /// Comma-separated values with a header.
@@ -49,7 +49,7 @@ pub enum Format {
 impl Format {
     /// The file name's ending.
     #[must_use]
-    pub const fn extension(self) -> &'static str {
+    pub(crate) const fn extension(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",
             Self::Csv => "csv",
@@ -61,7 +61,7 @@ impl Format {
 /// Where a result goes, and whose it is then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// The destination's id.
     pub id: String,
     /// The party that receives.
@@ -106,7 +106,7 @@ struct RoomFile {
 
 /// A checked `room.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     /// The room's id.
     pub id: String,
     /// What a privacy unit is, in a word: person, household, account.
@@ -118,7 +118,7 @@ pub struct Room {
 
 impl Room {
     /// Parses and checks the text of a `room.toml`.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(bytes).map_err(|_| invalid("room.toml is not UTF-8 text"))?;
         let file: RoomFile =
             toml::from_str(text).map_err(|error| invalid(format!("room.toml: {}", error.message())))?;
@@ -153,35 +153,35 @@ impl Room {
 
     /// The view of that id.
     #[must_use]
-    pub fn view(&self, id: &str) -> Option<&View> {
+    pub(crate) fn view(&self, id: &str) -> Option<&View> {
         self.views.get(id)
     }
 
     /// The destination of that id.
     #[must_use]
-    pub fn destination(&self, id: &str) -> Option<&Destination> {
+    pub(crate) fn destination(&self, id: &str) -> Option<&Destination> {
         self.destinations.get(id)
     }
 
     /// The ids of all views.
-    pub fn view_ids(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn view_ids(&self) -> impl Iterator<Item = &str> {
         self.views.keys().map(String::as_str)
     }
 
     /// The ids of all destinations.
-    pub fn destination_ids(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn destination_ids(&self) -> impl Iterator<Item = &str> {
         self.destinations.keys().map(String::as_str)
     }
 
     /// Whether the room has that party.
     #[must_use]
-    pub fn has_party(&self, id: &str) -> bool {
+    pub(crate) fn has_party(&self, id: &str) -> bool {
         self.parties.contains_key(id)
     }
 
     /// The strictest controls of the parties named.
     #[must_use]
-    pub fn controls<'a>(&self, owners: impl Iterator<Item = &'a str>) -> Option<Controls> {
+    pub(crate) fn controls<'a>(&self, owners: impl Iterator<Item = &'a str>) -> Option<Controls> {
         owners.map(|owner| self.parties.get(owner)).try_fold(None, |strictest: Option<Controls>, controls| {
             let controls = controls?;
             Some(Some(strictest.map_or_else(|| controls.clone(), |other| other.strictest(controls))))
