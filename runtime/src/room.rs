@@ -13,6 +13,8 @@ pub(crate) use agreement::{
 pub(crate) use controls::Controls;
 pub use controls::{Delta, Epsilon};
 pub(crate) use manifest::{Column, ColumnType, Group, Join, Kind, Manifest, Measure, Parameter, Reducer, Slot, Value};
+#[cfg(test)]
+pub(crate) use terms::Source;
 pub(crate) use terms::{Destination, Format, Room, View};
 
 /// An id of a room, party, person, view or run: `[a-z0-9._-]`, 1 to 64 characters, so that no two look alike.

@@ -230,3 +230,210 @@ impl ValueNoise {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MANIFEST: &str = r#"
+        version = 1
+        name = "t"
+        kind = "analytical"
+        isolation = "sealed"
+        description = "t"
+        [[view]]
+        slot = "rows"
+        join = "required"
+        columns = [{ name = "value", type = "float64" }]
+        [[group]]
+        name = "group"
+        domain = ["a", "b", "c", "d"]
+        [[measure]]
+        name = "units"
+        reducer = "count"
+        [[measure]]
+        name = "total"
+        reducer = "sum"
+        range = [-3.0, 10.0]
+        [[measure]]
+        name = "average"
+        reducer = "mean"
+        range = [0.0, 4.0]
+        [bounds]
+        max_rows_per_unit = 10
+        max_groups_per_unit = 2
+    "#;
+
+    fn manifest(text: &str) -> Manifest {
+        Manifest::parse(text.as_bytes()).unwrap()
+    }
+
+    fn tally() -> GroupTally {
+        GroupTally::new(&manifest(MANIFEST), &Controls::default())
+    }
+
+    fn contribution(group: &str, values: [f64; 2]) -> Contribution {
+        Contribution { group: vec![group.into()], values: values.to_vec() }
+    }
+
+    /// Answers as plain rows: a contribution has no Debug, being raw data.
+    type Row = (String, f64, f64);
+
+    fn answer(rows: &[Row]) -> Vec<Contribution> {
+        rows.iter().map(|(group, x, y)| contribution(group, [*x, *y])).collect()
+    }
+
+    fn contributions() -> impl Strategy<Value = Vec<Row>> {
+        let value = prop_oneof![
+            Just(f64::INFINITY),
+            Just(f64::NEG_INFINITY),
+            Just(-0.0),
+            Just(f64::MAX),
+            Just(f64::MIN_POSITIVE),
+            any::<f64>().prop_filter("NaN is refused as a whole", |value| !value.is_nan()),
+            -20.0..20.0f64,
+        ];
+        proptest::collection::vec(("[abcd]", value.clone(), value), 0..12)
+    }
+
+    fn vector(tally: &GroupTally) -> BTreeMap<Key, (u64, Vec<i128>)> {
+        tally.cells.iter().map(|(key, cell)| (key.clone(), (cell.units, cell.sums.clone()))).collect()
+    }
+
+    proptest! {
+        /// Theorem: whatever a unit answers, it moves the sums by no more than the noise is scaled to.
+        #[test]
+        fn one_unit_moves_the_sums_by_at_most_the_sensitivity(
+            others in proptest::collection::vec(contributions(), 0..5),
+            one in contributions(),
+        ) {
+            let mut without = tally();
+            others.iter().for_each(|unit| without.add(answer(unit)));
+            let mut with = without.clone();
+            with.add(answer(&one));
+
+            let before = vector(&without);
+            let mut moved = [0u128; 3];
+            for (key, (units, sums)) in vector(&with) {
+                let (units_before, sums_before) = before.get(&key).cloned().unwrap_or((0, vec![0, 0]));
+                moved[0] += u128::from(units - units_before);
+                for (index, (sum, sum_before)) in sums.iter().zip(&sums_before).enumerate() {
+                    moved[index + 1] += (sum - sum_before).unsigned_abs();
+                }
+            }
+            let shape = &with.shape;
+            let groups = shape.groups_per_unit as u128;
+            prop_assert!(moved[0] <= groups);
+            for (noise, moved) in shape.values.iter().zip(&moved[1..]) {
+                prop_assert!(*moved <= groups * u128::from(noise.clamp.bound.unsigned_abs()));
+            }
+        }
+
+        /// The order in which units arrive, and how they are split over workers, changes nothing.
+        #[test]
+        fn order_and_split_change_nothing(units in proptest::collection::vec(contributions(), 0..8), split in 0usize..8) {
+            let mut straight = tally();
+            units.iter().for_each(|unit| straight.add(answer(unit)));
+            let (mut left, mut right) = (tally(), tally());
+            for (index, unit) in units.iter().rev().enumerate() {
+                if index < split { left.add(answer(unit)) } else { right.add(answer(unit)) }
+            }
+            right.merge(left);
+            prop_assert_eq!(vector(&straight), vector(&right));
+        }
+    }
+
+    #[test]
+    fn a_group_counts_once_per_unit_whatever_the_guest_repeats() {
+        let mut tally = tally();
+        tally.add(vec![contribution("a", [1.0, 1.0]); 1_000]);
+        assert_eq!(vector(&tally)[&vec!["a".to_owned()]].0, 1);
+    }
+
+    #[test]
+    fn an_answer_out_of_bounds_contributes_nothing() {
+        let bad = [
+            contribution("z", [1.0, 1.0]),
+            contribution("a", [f64::NAN, 1.0]),
+            Contribution { group: vec![], values: vec![1.0, 1.0] },
+            Contribution { group: vec!["a".into(), "b".into()], values: vec![1.0, 1.0] },
+            Contribution { group: vec!["a".into()], values: vec![1.0] },
+            Contribution { group: vec!["a".into()], values: vec![1.0; 3] },
+        ];
+        for contribution in bad {
+            let mut tally = tally();
+            tally.add(vec![contribution, self::contribution("b", [1.0, 1.0])]);
+            assert!(tally.cells.is_empty());
+        }
+    }
+
+    #[test]
+    fn open_keys_are_short_and_printable() {
+        let open = MANIFEST.replace(r#"domain = ["a", "b", "c", "d"]"#, "");
+        for (key, counted) in [("shop", true), (&"x".repeat(64), true), (&"x".repeat(65), false), ("a\u{7}b", false)] {
+            let mut tally = GroupTally::new(&manifest(&open), &Controls::default());
+            tally.add(vec![contribution(key, [1.0, 1.0])]);
+            assert_eq!(!tally.cells.is_empty(), counted, "{key:?}");
+        }
+    }
+
+    /// A mechanism whose threshold and noise are small enough to see releases often.
+    fn loose_mechanism(epsilon: f64, delta: f64) -> Mechanism {
+        let mut controls = Controls::default();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small in this test")]
+        {
+            controls.epsilon_micros = crate::room::Epsilon::from_micros((epsilon * 1e6) as u64);
+            controls.delta_femtos = crate::room::Delta::from_femtos((delta * 1e15) as u64);
+        }
+        Mechanism::new(&manifest(MANIFEST), &controls)
+    }
+
+    fn released(units: u64, mechanism: &Mechanism, draws: u32) -> f64 {
+        let mut random = Random::from_seed([9; 32]);
+        let cell = Cell { units, sums: vec![0, 0] };
+        f64::from((0..draws).filter(|_| cell.clone().release(mechanism, &mut random).is_some()).count() as u32)
+            / f64::from(draws)
+    }
+
+    #[test]
+    fn no_group_below_k_is_ever_released() {
+        let mechanism = loose_mechanism(10.0, 0.5);
+        assert_eq!(released(49, &mechanism, 20_000), 0.0);
+        // The test is alive: one unit more than the threshold needs is released most of the time.
+        assert!(released(49 + mechanism.threshold + 5, &mechanism, 20_000) > 0.9);
+    }
+
+    #[test]
+    fn a_single_unit_above_k_is_released_with_probability_at_most_delta() {
+        for (epsilon, delta) in [(1.0, 0.02), (4.0, 0.05)] {
+            let mechanism = loose_mechanism(epsilon, delta);
+            let per_group = delta / f64::from(mechanism.groups_per_unit);
+            let seen = released(50, &mechanism, 200_000);
+            assert!(seen <= per_group * 1.1, "epsilon {epsilon}: {seen} > {per_group}");
+            // Without the shift and the threshold, comparing a noisy count with k, it would be seen half of the time.
+            assert!(seen > 0.0, "the test must be able to see releases");
+        }
+    }
+
+    #[test]
+    fn released_counts_are_the_true_counts_plus_noise_of_the_stated_scale() {
+        let mechanism = loose_mechanism(2.0, 1e-6);
+        let mut random = Random::from_seed([3; 32]);
+        let cell = Cell { units: 500, sums: vec![0, 0] };
+        let noisy: Vec<f64> = (0..20_000)
+            .filter_map(|_| cell.clone().release(&mechanism, &mut random))
+            .map(|cell| {
+                #[expect(clippy::cast_precision_loss, reason = "small in this test")]
+                let units = cell.units as f64;
+                units - 500.0
+            })
+            .collect();
+        #[expect(clippy::cast_precision_loss, reason = "small in this test")]
+        let count = noisy.len() as f64;
+        let deviation = (noisy.iter().map(|x| x * x).sum::<f64>() / count).sqrt();
+        let stated = mechanism.measures()[0].standard_deviation;
+        assert!((deviation / stated - 1.0).abs() < 0.1, "{deviation} against {stated}");
+    }
+}

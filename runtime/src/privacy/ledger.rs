@@ -189,3 +189,67 @@ fn failed(error: rusqlite::Error) -> Fault {
         "keep the room on a local disk with space left, and restore the ledger if it is damaged",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charge(epsilon: u64, lifetime: u64) -> Charge {
+        let cost = |micros| Cost {
+            epsilon_micros: Epsilon::from_micros(micros),
+            delta_femtos: Delta::from_femtos(1),
+            bits_per_id: 0,
+        };
+        let lifetime = Cost { delta_femtos: Delta::from_femtos(1_000_000), ..cost(lifetime) };
+        Charge { account: "retailer to brand, per household".into(), cost: cost(epsilon), lifetime }
+    }
+
+    fn spent(ledger: &Ledger) -> u64 {
+        ledger.lines().unwrap().iter().map(|line| line.spent.epsilon_micros.micros()).sum()
+    }
+
+    #[test]
+    fn a_charge_outlives_the_process_and_is_never_given_back() {
+        let room = tempfile::tempdir().unwrap();
+        Ledger::open(room.path()).unwrap().charge("run-1", &[charge(400, 1_000)]).unwrap();
+        let mut ledger = Ledger::open(room.path()).unwrap();
+        assert_eq!(spent(&ledger), 400);
+        ledger.charge("run-2", &[charge(600, 1_000)]).unwrap();
+        let fault = ledger.charge("run-3", &[charge(1, 1_000)]).unwrap_err();
+        assert_eq!((fault.code(), spent(&ledger)), (Code::BudgetExhausted, 1_000));
+    }
+
+    #[test]
+    fn all_accounts_are_charged_or_none() {
+        let room = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(room.path()).unwrap();
+        let poor = Charge { account: "other to brand, per household".into(), ..charge(2, 1) };
+        assert!(ledger.charge("run-1", &[charge(1, 1_000), poor]).is_err());
+        assert_eq!(spent(&ledger), 0);
+    }
+
+    #[test]
+    fn a_run_is_charged_once() {
+        let room = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(room.path()).unwrap();
+        ledger.charge("run-1", &[charge(1, 1_000)]).unwrap();
+        assert!(ledger.charge("run-1", &[charge(1, 1_000)]).is_err());
+        assert_eq!(spent(&ledger), 1);
+    }
+
+    /// Reading what is spent and writing it back in two transactions would overspend here by about a quarter.
+    #[test]
+    fn many_writers_at_once_never_overspend() {
+        let room = tempfile::tempdir().unwrap();
+        Ledger::open(room.path()).unwrap();
+        let write = |writer: u32| {
+            let mut ledger = Ledger::open(room.path()).unwrap();
+            (0..40).filter(|run| ledger.charge(&format!("{writer}-{run}"), &[charge(10, 1_000)]).is_ok()).count()
+        };
+        let paid: usize = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || write(writer))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+        });
+        assert_eq!((paid, spent(&Ledger::open(room.path()).unwrap())), (100, 1_000));
+    }
+}

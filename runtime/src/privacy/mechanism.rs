@@ -224,3 +224,63 @@ fn sentence(manifest: &Manifest, controls: &Controls) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measure(reducer: Reducer, range: [f64; 2]) -> Measure {
+        Measure { name: "m".into(), reducer, range: Some(range) }
+    }
+
+    #[test]
+    fn clamping_keeps_to_range_grid_and_bound() {
+        for (reducer, range) in
+            [(Reducer::Sum, [0.0, 10_000.0]), (Reducer::Sum, [-7.5, 3.0]), (Reducer::Mean, [0.1, 0.2])]
+        {
+            let clamp = Clamp::new(&measure(reducer, range));
+            assert_eq!(clamp.grid.log2().fract(), 0.0, "the grid is a power of two");
+            for value in [f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, -0.0, 1e-300, range[0], range[1], 5.0] {
+                let steps = clamp.to_grid(value);
+                assert!(steps.abs() <= clamp.bound);
+                #[expect(clippy::cast_precision_loss, reason = "small in this test")]
+                let back = steps as f64 * clamp.grid + clamp.center;
+                let clamped = value.clamp(range[0], range[1]);
+                assert!((back - clamped).abs() <= clamp.grid, "{value} became {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_optional_slot_halves_epsilon_and_shrinks_delta() {
+        let manifest = |join: &str| {
+            let text = format!(
+                "version = 1\nname = \"t\"\nkind = \"analytical\"\nisolation = \"sealed\"\ndescription = \"t\"\n\
+                 [[view]]\nslot = \"a\"\njoin = \"required\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
+                 [[view]]\nslot = \"b\"\njoin = \"{join}\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
+                 [[group]]\nname = \"g\"\ndomain = [\"a\"]\n[[measure]]\nname = \"n\"\nreducer = \"count\"\n\
+                 [bounds]\nmax_rows_per_unit = 10\n"
+            );
+            Manifest::parse(text.as_bytes()).unwrap()
+        };
+        let controls = Controls::default();
+        let (inner, outer) =
+            (Mechanism::new(&manifest("required"), &controls), Mechanism::new(&manifest("optional"), &controls));
+        assert!((outer.count.as_f64() / inner.count.as_f64() - 2.0).abs() < 1e-9);
+        assert!(outer.threshold > 2 * inner.threshold);
+        assert_eq!(outer.cost(), inner.cost(), "the owner is charged what was agreed");
+        let (epsilon, delta) = per_step(&manifest("optional"), &controls);
+        #[expect(clippy::cast_precision_loss, reason = "small in this test")]
+        let both = (1.0 + (epsilon as f64 / 1e6).exp()) * delta;
+        assert!(both <= 1e-9, "group privacy of two: {both}");
+    }
+
+    #[test]
+    fn thresholds_agree_with_published_values() {
+        // Discrete Laplace thresholds for one group, with the denominator 1 + e^(-1/b): (b, delta) -> tau.
+        for (scale, delta, exact) in [(1, 1e-6, 15), (1, 1e-9, 22), (2, 1e-6, 28), (10, 1e-6, 133), (10, 1e-9, 202)] {
+            let tau = threshold(Scale::new(scale, 1), delta, 1);
+            assert!((exact..=exact + exact / 10 + 1).contains(&tau), "b = {scale}: {tau}, exact is {exact}");
+        }
+    }
+}

@@ -187,3 +187,74 @@ fn dictionary(array: &StringArray, start: usize, count: usize) -> LoweredValues<
     let codes = rows().map(|word| word.and_then(|word| words.get(word)).copied().unwrap_or(0)).collect();
     LoweredValues::Dictionary(codes, gather(words.keys().copied()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{BooleanArray, Float64Array, Int64Array};
+    use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lower(array: &ArrayRef, kind: ColumnType, start: usize, count: usize) -> String {
+        let column = LoweredColumn::new(array, kind, start, count);
+        format!("{:?}", column.lend())
+    }
+
+    /// What a unit is shown must be the same whether its rows stand alone or between those of others.
+    fn assert_alone(between: &ArrayRef, alone: &ArrayRef, kind: ColumnType, start: usize) {
+        assert_eq!(lower(between, kind, start, alone.len()), lower(alone, kind, 0, alone.len()));
+    }
+
+    #[test]
+    fn values_under_a_null_do_not_cross() {
+        let nulls = Some(NullBuffer::from(vec![true, false, true]));
+        let masked: ArrayRef = Arc::new(Int64Array::new(ScalarBuffer::from(vec![1, 777, 3]), nulls.clone()));
+        assert!(!lower(&masked, ColumnType::Int64, 0, 3).contains("777"));
+        let text = "yes_secret_no";
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(vec![0, 4, 11, 13]));
+        let masked: ArrayRef = Arc::new(StringArray::new(offsets, Buffer::from(text.as_bytes()), nulls.clone()));
+        let plain: ArrayRef = Arc::new(StringArray::from(vec![Some("yes_"), None, Some("no")]));
+        assert_alone(&masked, &plain, ColumnType::Utf8, 0);
+        assert_alone(&masked, &plain, ColumnType::Dictionary, 0);
+        let masked: ArrayRef = Arc::new(BooleanArray::new(BooleanBuffer::from(vec![true, true, false]), nulls));
+        let plain: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]));
+        assert_alone(&masked, &plain, ColumnType::Boolean, 0);
+    }
+
+    #[test]
+    fn a_unit_without_nulls_has_no_validity_even_if_its_neighbour_has() {
+        let array: ArrayRef = Arc::new(Float64Array::from(vec![None, Some(1.0), Some(2.0), None]));
+        let alone: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
+        assert_alone(&array, &alone, ColumnType::Float64, 1);
+    }
+
+    proptest! {
+        /// The neighbours' bytes, offsets, bits and words never cross.
+        #[test]
+        fn neighbours_never_cross(
+            before in proptest::collection::vec(proptest::option::of("[a-c]{0,3}"), 0..20),
+            own in proptest::collection::vec(proptest::option::of("[a-c]{0,3}"), 1..20),
+            after in proptest::collection::vec(proptest::option::of("[a-c]{0,3}"), 0..20),
+        ) {
+            let all: Vec<Option<String>> = [before.clone(), own.clone(), after].concat();
+            let start = before.len();
+            let texts = |rows: &[Option<String>]| Arc::new(StringArray::from(rows.to_vec())) as ArrayRef;
+            for kind in [ColumnType::Utf8, ColumnType::Dictionary] {
+                assert_alone(&texts(&all), &texts(&own), kind, start);
+            }
+            let bools = |rows: &[Option<String>]| {
+                let bit = |row: &Option<String>| row.as_ref().map(|text| text.len() % 2 == 1);
+                Arc::new(rows.iter().map(bit).collect::<BooleanArray>()) as ArrayRef
+            };
+            assert_alone(&bools(&all), &bools(&own), ColumnType::Boolean, start);
+            let ints = |rows: &[Option<String>]| {
+                let number = |row: &Option<String>| row.as_ref().map(|text| text.len() as i64 + 7);
+                Arc::new(rows.iter().map(number).collect::<Int64Array>()) as ArrayRef
+            };
+            assert_alone(&ints(&all), &ints(&own), ColumnType::Int64, start);
+        }
+    }
+}
