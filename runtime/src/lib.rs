@@ -22,6 +22,8 @@ mod receipt;
 mod sandbox;
 
 mod agree;
+#[doc(hidden)]
+pub mod bench;
 mod clock;
 mod error;
 mod files;

@@ -10,6 +10,7 @@ mod ipc;
 mod join;
 mod schema;
 mod session;
+mod sort;
 mod view;
 
 use std::fmt;

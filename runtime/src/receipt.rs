@@ -70,6 +70,13 @@ pub(crate) struct Trace {
     pub(crate) charges: Vec<Charge>,
 }
 
+impl Trace {
+    pub(crate) fn new(run_id: String, started_at: DateTime<Utc>, agreement: &str) -> Self {
+        let agreement_path = agreement.trim_end_matches('/').to_owned();
+        Self { run_id, started_at, agreement_path, agreement_id: None, approvals: Vec::new(), charges: Vec::new() }
+    }
+}
+
 /// Signs the receipt of a run and writes it. Returns its path in the room.
 pub(crate) fn seal(
     outcome: Result<&Delivered, Code>,

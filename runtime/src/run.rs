@@ -101,14 +101,8 @@ pub struct ReleasedResult {
 pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
     let dir = crate::open_room(request.room)?;
     let mut random = Random::from_os()?;
-    let mut trace = Trace {
-        run_id: data_encoding::HEXLOWER.encode(&random.bytes::<16>()),
-        started_at: request.clock.now(),
-        agreement_path: request.agreement.trim_end_matches('/').to_owned(),
-        agreement_id: None,
-        approvals: Vec::new(),
-        charges: Vec::new(),
-    };
+    let run_id = data_encoding::HEXLOWER.encode(&random.bytes::<16>());
+    let mut trace = Trace::new(run_id, request.clock.now(), request.agreement);
 
     // 1 to 5, or the first refusal.
     let delivered = release(request, &dir, &mut random, &mut trace, progress);

@@ -76,11 +76,17 @@ fn work(receiver: &Mutex<Receiver<Vec<Unit>>>, question: &Question, mut tally: T
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(chunk) = next else { return Ok(tally) };
-        for unit in &chunk {
-            let answer = question.ask(&LoweredUnit::new(unit, question.slots()))?;
-            tally.add(unit, answer);
-        }
+        ask_all(question, &chunk, &mut tally)?;
     }
+}
+
+/// Asks about each unit in turn, each in an instance of its own.
+pub(crate) fn ask_all(question: &Question, units: &[Unit], tally: &mut Tally) -> Result<()> {
+    for unit in units {
+        let answer = question.ask(&LoweredUnit::new(unit, question.slots()))?;
+        tally.add(unit, answer);
+    }
+    Ok(())
 }
 
 fn failed(fact: impl Into<String>) -> Fault {

@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::{self, concat_batches};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::schema::KeyType;
@@ -316,7 +316,13 @@ fn split<K: Keys>(batch: &RecordBatch, schema: &SchemaRef) -> Result<Page<K>> {
     if keys.null_count() > 0 {
         return Err(defect("a unit column holds a null that the plan should have left out"));
     }
-    let rows = RecordBatch::try_new(Arc::clone(schema), columns.to_vec()).map_err(|error| malformed(&error))?;
+    let columns = columns.iter().zip(schema.fields()).map(|(column, field)| match field.data_type() {
+        // Sorted as integers.
+        DataType::Boolean => compute::cast(column, &DataType::Boolean),
+        _ => Ok(Arc::clone(column)),
+    });
+    let columns = columns.collect::<Result<_, _>>().map_err(|error| malformed(&error))?;
+    let rows = RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| malformed(&error))?;
     Ok(Page { keys: keys.clone(), batch: Arc::new(rows), at: 0 })
 }
 

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::error::Result as DataFusionResult;
-use datafusion::execution::SessionStateDefaults;
+use datafusion::error::Result;
+use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use super::Resources;
 use super::folder::{Folder, URL};
-use crate::error::{Code, Fault, Result};
+use crate::error::{self, Code, Fault};
 
 /// Rows of a batch.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -28,14 +28,11 @@ pub(super) const BATCH_ROWS: usize = 8192;
 /// A sort with less memory than this spills too often: rather fewer sorts at a time.
 const SORT_BYTES_MIN: usize = 16 << 20;
 
-/// What a sort keeps aside for merging what it has spilled.
-const MERGE_BYTES_MAX: usize = 10 << 20;
-
 /// A folder for sorted rows that do not fit in memory. Only this process's user may enter it; it ends with the run.
 pub(super) struct Scratch(TempDir);
 
 impl Scratch {
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new() -> error::Result<Self> {
         let made = tempfile::Builder::new().prefix("glovebox-").permissions(Permissions::from_mode(0o700)).tempdir();
         made.map(Self).map_err(|error| {
             Fault::new(
@@ -51,47 +48,62 @@ impl Scratch {
     }
 }
 
-/// One view's part of a run's [`Resources`].
+/// One view's part of a run's [`Resources`]. Half of the memory is for reading, aggregating and joining, half for the
+/// sorts, each of which has its own.
 #[derive(Clone, Debug)]
 pub(super) struct Share {
-    memory_bytes: usize,
-    partitions: usize,
+    read_bytes: usize,
+    sort_bytes: usize,
+    sorts: usize,
     scratch: Option<PathBuf>,
 }
 
 impl Share {
     pub(super) fn new(resources: &Resources, views: usize, scratch: &Scratch) -> Self {
-        let memory_bytes = resources.memory_bytes / views.max(1);
-        let partitions = (memory_bytes / SORT_BYTES_MIN).clamp(1, resources.threads.max(1));
-        Self { memory_bytes, partitions, scratch: Some(scratch.path().to_owned()) }
+        let half = resources.memory_bytes / views.max(1) / 2;
+        let sorts = (half / SORT_BYTES_MIN).clamp(1, resources.threads.max(1));
+        Self { read_bytes: half, sort_bytes: half / sorts, sorts, scratch: Some(scratch.path().to_owned()) }
     }
 
     /// For a session that executes nothing.
     pub(super) const fn for_planning() -> Self {
-        Self { memory_bytes: SORT_BYTES_MIN, partitions: 1, scratch: None }
+        Self { read_bytes: 0, sort_bytes: 0, sorts: 1, scratch: None }
     }
 }
 
 /// A session that can read the folder's files, and nothing else.
-pub(super) fn state(folder: Folder, share: &Share) -> DataFusionResult<SessionState> {
+pub(super) fn state(folder: Folder, share: &Share) -> Result<SessionState> {
+    let runtime = runtime(share.read_bytes, share)?;
+    runtime.register_object_store(ObjectStoreUrl::parse(URL)?.as_ref(), Arc::new(folder));
     Ok(SessionStateBuilder::new()
         .with_config(config(share))
-        .with_runtime_env(runtime(folder, share)?)
+        .with_runtime_env(runtime)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .build())
 }
 
+/// A context per sort, each with memory of its own and access to no file but those it spills.
+pub(super) fn sorters(share: &Share) -> Result<Vec<Arc<TaskContext>>> {
+    let sorter = |_| {
+        let context = TaskContext::default().with_session_config(config(share));
+        Ok(Arc::new(context.with_runtime(runtime(share.sort_bytes, share)?)))
+    };
+    (0..share.sorts).map(sorter).collect()
+}
+
 fn config(share: &Share) -> SessionConfig {
     let mut config = SessionConfig::new()
-        .with_target_partitions(share.partitions)
+        .with_target_partitions(share.sorts)
         .with_batch_size(BATCH_ROWS)
         .with_information_schema(false)
         .with_default_catalog_and_schema("room", "view")
         // A hash join holds one side in memory; a merge join spills.
         .set_bool("datafusion.optimizer.prefer_hash_join", false)
-        .with_sort_spill_reservation_bytes((share.memory_bytes / share.partitions / 4).min(MERGE_BYTES_MAX));
+        // Rows are charged at twice their size, and a merge needs about three times their size besides: with a half
+        // set aside, neither ever finds the pool empty.
+        .with_sort_spill_reservation_bytes(share.sort_bytes / 2);
     let options = config.options_mut();
     // One text type whatever the file's format, and none whose batches hold on to the memory of others.
     options.sql_parser.map_string_types_to_utf8view = false;
@@ -101,16 +113,15 @@ fn config(share: &Share) -> SessionConfig {
     config
 }
 
-fn runtime(folder: Folder, share: &Share) -> DataFusionResult<Arc<RuntimeEnv>> {
+fn runtime(memory_bytes: usize, share: &Share) -> Result<Arc<RuntimeEnv>> {
     let spill = match &share.scratch {
         Some(path) => DiskManagerMode::Directories(vec![path.clone()]),
         None => DiskManagerMode::Disabled,
     };
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(share.memory_bytes)))
+        .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
         .build_arc()?;
     runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
-    runtime.register_object_store(ObjectStoreUrl::parse(URL)?.as_ref(), Arc::new(folder));
     Ok(runtime)
 }

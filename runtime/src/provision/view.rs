@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use arrow::compute::SortOptions;
 use cap_std::fs::Dir;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as ColumnName, DataFusionError, TableReference};
@@ -18,20 +17,16 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Signature, Volatility};
-use datafusion::physical_expr::expressions::col;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use futures::TryStreamExt;
 
 use super::folder::{Folder, SourceFile, URL};
 use super::ipc::IpcTable;
-use super::schema::{KeyType, ViewSchema, canonical};
-use super::session::{Share, state};
+use super::schema::{KeyType, ViewSchema, sortable};
+use super::session::{Share, sorters, state};
+use super::sort;
 use crate::error::{Code, Fault, Result};
 use crate::room::{Slot, View};
 
@@ -45,6 +40,7 @@ const ALIAS: &str = "view";
 pub(super) struct PlannedView {
     schema: ViewSchema,
     unit: String,
+    share: Share,
     state: SessionState,
     plan: LogicalPlan,
     files: Vec<Arc<SourceFile>>,
@@ -62,7 +58,7 @@ impl PlannedView {
         }
         let plan = plan_sql(&state, view).await?;
         let schema = ViewSchema::new(view, plan.schema())?;
-        Ok(Self { schema, unit: view.unit.clone(), state, plan, files })
+        Ok(Self { schema, unit: view.unit.clone(), share: share.clone(), state, plan, files })
     }
 
     pub(super) const fn schema(&self) -> &ViewSchema {
@@ -77,9 +73,11 @@ impl PlannedView {
     ///
     /// Rows without a unit, or with a null where the slot has none, are left out.
     pub(super) async fn sorted(&self, slot: &Slot, key: KeyType) -> Result<SendableRecordBatchStream> {
-        let plan = self.plan(slot, key).await;
-        let stream = plan.and_then(|plan| execute_stream(plan, self.state.task_ctx()));
-        stream.map_err(|error| invalid(self.schema.view(), &error))
+        let stream = async {
+            let rows = self.plan(slot, key).await?;
+            sort::sorted(rows, &self.state.task_ctx(), &sorters(&self.share)?)
+        };
+        stream.await.map_err(|error| invalid(self.schema.view(), &error))
     }
 
     /// Whether the view has any row at all, and whether it has one with a unit.
@@ -95,9 +93,9 @@ impl PlannedView {
         self.files.iter().all(|file| file.is_unchanged())
     }
 
+    /// How the rows for a slot are read, before they are sorted.
     pub(super) async fn plan(&self, slot: &Slot, key: KeyType) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let rows = self.state.create_physical_plan(&self.narrowed(slot, key)?).await?;
-        sort(rows, self.state.config().target_partitions())
+        self.state.create_physical_plan(&self.narrowed(slot, key)?).await
     }
 
     fn narrowed(&self, slot: &Slot, key: KeyType) -> DataFusionResult<LogicalPlan> {
@@ -112,7 +110,7 @@ impl PlannedView {
             .columns
             .iter()
             .enumerate()
-            .map(|(index, column)| cast(&column.name, canonical(column.kind)).alias(index.to_string()));
+            .map(|(index, column)| cast(&column.name, sortable(column.kind)).alias(index.to_string()));
         rows.project(std::iter::once(unit).chain(columns))?.build()
     }
 
@@ -146,26 +144,6 @@ pub(super) fn unreadable_rows(view: &str, error: &DataFusionError) -> Fault {
         format!("the rows of view {view} cannot be read to the end"),
         "check the view's files, and that its SQL succeeds on every row",
     )
-}
-
-/// Sorts within partitions, then merges these. Built by hand: an optimizer would leave the sort out where a file claims
-/// to be sorted, and the claim is the file's.
-fn sort(rows: Arc<dyn ExecutionPlan>, partitions: usize) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-    let options = SortOptions { descending: false, nulls_first: false };
-    let mut keys = Vec::new();
-    for field in rows.schema().fields() {
-        keys.push(PhysicalSortExpr::new(col(field.name(), &rows.schema())?, options));
-    }
-    let Some(keys) = LexOrdering::new(keys) else {
-        return Err(DataFusionError::Internal("a view is sorted by no column".into()));
-    };
-    let rows = if rows.output_partitioning().partition_count() < partitions {
-        Arc::new(RepartitionExec::try_new(rows, Partitioning::RoundRobinBatch(partitions))?)
-    } else {
-        rows
-    };
-    let sorted = SortExec::new(keys.clone(), rows).with_preserve_partitioning(true);
-    Ok(Arc::new(SortPreservingMergeExec::new(keys, Arc::new(sorted))))
 }
 
 /// A column of the aliased view, by the name as it stands.

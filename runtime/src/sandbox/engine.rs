@@ -90,6 +90,26 @@ impl Question {
         Ok(called.unwrap_or(Answer::Nothing))
     }
 
+    /// The floor under [`ask`](Self::ask): instantiate, call with nothing, drop. For benchmarks.
+    pub(crate) fn bare_calls_per_second(&self, count: usize) -> f64 {
+        let start = std::time::Instant::now();
+        for _ in 0..count {
+            let mut store = Store::new(self.pre.engine(), Allowance::new(&self.limits));
+            let _ = store.set_fuel(self.limits.fuel_per_unit);
+            store.set_epoch_deadline(u64::MAX / 2);
+            let called = self.pre.instantiate(&mut store).and_then(|instance| {
+                instance
+                    .get_typed_func::<(&[Parameter<'_>], &[Rows<'_>]), (Vec<Contribution>,)>(
+                        &mut store,
+                        &self.function,
+                    )?
+                    .call(&mut store, (&[], &[]))
+            });
+            assert!(called.is_ok(), "the baseline question answers");
+        }
+        crate::bench::per_second(count, start)
+    }
+
     fn store(&self) -> Result<Store<Allowance>> {
         let allowance = Allowance::new(&self.limits);
         let mut store = Store::new(self.pre.engine(), allowance);

@@ -1,0 +1,268 @@
+//! `cargo xtask bench`: what the sealed path costs, as ratios within one run.
+//!
+//! Machines are noisy, so each figure is a median over rounds in which both sides take turns. Nothing is asserted:
+//! the table is for people and the object of `--json` keeps its keys.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use arrow::record_batch::RecordBatch;
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
+use glovebox::{Clock, KeyHolder, Proposal, Random, Request, agree, approve, bench, load_key, new_key, open_room, run};
+use parquet::arrow::ArrowWriter;
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+const ROUNDS: usize = 5;
+const UNITS: usize = 100_000;
+/// Rows of one unit in each view: a handful, as in the overlap of two customer files.
+const ROWS_PER_UNIT: usize = 10;
+const SORT_MEMORY_MIB: usize = 64;
+
+const NATIVE: &str = "
+    WITH unit AS (
+        SELECT household_id, MAX(income_band) AS income_band, SUM(sales_value) AS spend,
+               SUM(sales_value) / COUNT(DISTINCT basket_id) AS mean_basket
+        FROM purchases GROUP BY household_id),
+    exposed AS (SELECT DISTINCT household_id, campaign_type FROM campaigns)
+    SELECT campaign_type, income_band, COUNT(*), SUM(LEAST(spend, 10000.0)), AVG(LEAST(mean_basket, 200.0))
+    FROM unit JOIN exposed ON unit.household_id = exposed.household_id
+    GROUP BY campaign_type, income_band ORDER BY campaign_type, income_band";
+
+fn main() -> Result<()> {
+    let options: Vec<String> = std::env::args().skip(1).collect();
+    let json = options.iter().any(|option| option == "--json");
+    let questions = PathBuf::from(std::env::var_os("GLOVEBOX_QUESTIONS").ok_or("run it with `cargo xtask bench`")?);
+    let folder = tempfile::tempdir()?;
+    let (once, tenfold) = (folder.path().join("1x"), folder.path().join("10x"));
+    say("laying a room of 100,000 units and one of 1,000,000");
+    lay_room(&once, &questions, UNITS)?;
+    lay_room(&tenfold, &questions, 10 * UNITS)?;
+
+    say("the sealed path against bare instances, on one core");
+    let mut sealed = Vec::new();
+    let mut bare = Vec::new();
+    for _ in 0..ROUNDS {
+        sealed.push(bench::sealed_units_per_second(&once, "agreements/reach-r1")?);
+        bare.push(bench::bare_instances_per_second(&once, "agreements/nothing-r1", UNITS)?);
+    }
+    say("whole runs against plain DataFusion, on all cores");
+    let threads = std::thread::available_parallelism()?.get();
+    let rows = (UNITS * (ROWS_PER_UNIT + 2)) as f64;
+    let mut whole = Vec::new();
+    let mut native = Vec::new();
+    for _ in 0..ROUNDS {
+        whole.push(rows / run_in_process(&once, threads)?.as_secs_f64());
+        native.push(rows / run_natively(&once, threads)?.as_secs_f64());
+    }
+    say("peak memory at 1x and at 10x input");
+    let memory = [peak_memory_mib(&once)?, peak_memory_mib(&tenfold)?];
+
+    let figures = serde_json::json!({
+        "sealed_units_per_second_per_core": median(&sealed).round(),
+        "bare_instances_per_second_per_core": median(&bare).round(),
+        "sealed_vs_bare_instantiate": ratio(&sealed, &bare),
+        "run_rows_per_second": median(&whole).round(),
+        "datafusion_rows_per_second": median(&native).round(),
+        "run_vs_datafusion": ratio(&whole, &native),
+        "peak_memory_mib": memory[0],
+        "peak_memory_10x_mib": memory[1],
+        "peak_memory_10x_ratio": rounded(memory[1] / memory[0]),
+    });
+    print(&figures, json);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are the program's output")]
+fn print(figures: &serde_json::Value, json: bool) {
+    if json {
+        println!("{figures}");
+        return;
+    }
+    println!("{:<38} {:>14}", "figure", "median");
+    for (name, value) in figures.as_object().into_iter().flatten() {
+        println!("{name:<38} {value:>14}");
+    }
+}
+
+fn lay_room(room: &Path, questions: &Path, units: usize) -> Result<()> {
+    fs::create_dir_all(room.join("questions"))?;
+    for file in ["reach.wasm", "reach.toml", "nothing.wasm", "nothing.toml"] {
+        fs::copy(questions.join(file), room.join("questions").join(file))?;
+    }
+    fs::write(room.join("room.toml"), include_str!("room.toml"))?;
+    write_purchases(&room.join("purchases.parquet"), units)?;
+    write_campaigns(&room.join("campaigns.parquet"), units)?;
+    let dir = open_room(room)?;
+    let mut random = Random::from_os()?;
+    let person = |party: &str| KeyHolder::Person { party: party.into(), person: "ana".into() };
+    for (holder, key) in [
+        (person("retailer"), "retailer.pem"),
+        (person("brand"), "brand.pem"),
+        (KeyHolder::Runtime { id: "host".into() }, "runtime.pem"),
+    ] {
+        new_key(&dir, &holder, &room.join(key), &mut random)?;
+    }
+    for (question, bindings) in [("reach", &[][..]), ("nothing", &[("rows".to_owned(), "values".to_owned())])] {
+        let proposal = Proposal {
+            component: &format!("questions/{question}.wasm"),
+            manifest: &format!("questions/{question}.toml"),
+            bindings,
+            parameters: &[],
+            destination: "reports",
+            days: 1,
+        };
+        let composed = agree(&dir, &proposal, Clock::System.now(), &mut random)?;
+        for key in ["retailer.pem", "brand.pem"] {
+            approve(&dir, &composed.folder, &load_key(&room.join(key))?, Clock::System.now())?;
+        }
+    }
+    Ok(())
+}
+
+/// Units come in an order of their own, so that sorting has something to do.
+fn shuffled(index: usize, units: usize) -> i64 {
+    let step = 7_919;
+    i64::try_from(index * step % units).unwrap_or(0)
+}
+
+fn write_purchases(path: &Path, units: usize) -> Result<()> {
+    const BANDS: [&str; 4] = ["under 35K", "35-74K", "75K+", "unknown"];
+    write_batches(path, units * ROWS_PER_UNIT, |row| {
+        let unit = shuffled(row, units);
+        let (basket, cents) = (unit * 100 + (row / units / 3) as i64, (row * 37 % 2_000) as f64);
+        (unit, basket, cents / 100.0, BANDS[unit.unsigned_abs() as usize % 4])
+    })
+}
+
+fn write_campaigns(path: &Path, units: usize) -> Result<()> {
+    const TYPES: [&str; 3] = ["Type A", "Type B", "Type C"];
+    write_batches(path, units * 2, |row| {
+        let unit = shuffled(row, units);
+        (unit, row as i64, 0.0, TYPES[(unit.unsigned_abs() as usize + row / units) % 3])
+    })
+}
+
+fn write_batches<'a>(path: &Path, rows: usize, row: impl Fn(usize) -> (i64, i64, f64, &'a str)) -> Result<()> {
+    const BATCH: usize = 65_536;
+    let batch = |from: usize| {
+        let rows: Vec<_> = (from..rows.min(from + BATCH)).map(&row).collect();
+        let household: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
+        let basket: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
+        let value: ArrayRef = Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.2)));
+        let word: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.3)));
+        RecordBatch::try_from_iter([
+            ("household_id", household),
+            ("basket_id", basket),
+            ("value", value),
+            ("word", word),
+        ])
+    };
+    let mut writer = ArrowWriter::try_new(File::create(path)?, batch(0)?.schema(), None)?;
+    for from in (0..rows).step_by(BATCH) {
+        writer.write(&batch(from)?)?;
+    }
+    writer.close()?;
+    Ok(())
+}
+
+fn run_in_process(room: &Path, threads: usize) -> Result<Duration> {
+    clear_results(room)?;
+    let key = load_key(&room.join("runtime.pem"))?;
+    let request = Request {
+        room,
+        agreement: "agreements/reach-r1",
+        key: &key,
+        threads,
+        sort_memory_bytes: 1 << 30,
+        clock: Clock::System,
+    };
+    let start = Instant::now();
+    run(&request, &|_| ())?.result?;
+    Ok(start.elapsed())
+}
+
+fn run_natively(room: &Path, threads: usize) -> Result<Duration> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).build()?;
+    let start = Instant::now();
+    runtime.block_on(async {
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(threads));
+        for table in ["purchases", "campaigns"] {
+            let path = room.join(format!("{table}.parquet"));
+            let raw = format!("{table}_raw");
+            context.register_parquet(&raw, path.to_string_lossy(), ParquetReadOptions::default()).await?;
+        }
+        context.sql("CREATE VIEW purchases AS SELECT household_id, basket_id, value AS sales_value, word AS income_band FROM purchases_raw").await?;
+        context.sql("CREATE VIEW campaigns AS SELECT household_id, word AS campaign_type FROM campaigns_raw").await?;
+        let answer = context.sql(NATIVE).await?.collect().await?;
+        assert_eq!(answer.iter().map(RecordBatch::num_rows).sum::<usize>(), 12);
+        Ok::<_, datafusion::error::DataFusionError>(())
+    })?;
+    Ok(start.elapsed())
+}
+
+/// Peak resident memory of the program itself, in a process of its own under the stated limit for sorts.
+fn peak_memory_mib(room: &Path) -> Result<f64> {
+    clear_results(room)?;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_glovebox"))
+        .args(["--json", "run", "agreements/reach-r1", "--key", "runtime.pem"])
+        .args(["--sort-memory", &SORT_MEMORY_MIB.to_string()])
+        .current_dir(room)
+        .stdout(Stdio::null())
+        .spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0.0f64;
+    let exit = loop {
+        // The kernel's own high-water mark never falls, so a late look misses little.
+        if let Some(kib) = fs::read_to_string(&status).ok().and_then(|text| high_water_mark(&text)) {
+            peak = peak.max(kib / 1024.0);
+        }
+        if let Some(exit) = child.try_wait()? {
+            break exit;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    if exit.success() { Ok(rounded(peak)) } else { Err(format!("the measured run ended with {exit}").into()) }
+}
+
+fn high_water_mark(status: &str) -> Option<f64> {
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Each run of the benchmark is a fresh room but for its data: a result is never overwritten, a budget never refreshed.
+fn clear_results(room: &Path) -> Result<()> {
+    for entry in ["out", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+        let path = room.join(entry);
+        if path.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else if path.exists() {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    let pairs: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    rounded(median(&pairs))
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a long program")]
+fn say(text: &str) {
+    eprintln!("{text} …");
+}

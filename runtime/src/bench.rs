@@ -1,0 +1,51 @@
+//! Hooks for `runtime/benches`: the sealed path alone, on one core, against what the engine can do at best.
+//!
+//! Hidden from the documentation; nothing in the data path calls it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::gate::{self, Approved};
+use crate::privacy::Tally;
+use crate::provision::{self, Resources, Unit};
+use crate::receipt::Trace;
+use crate::sandbox::{Question, ask_all};
+
+/// Units per second and core of an agreement's question over all of its units, which are read beforehand.
+pub fn sealed_units_per_second(room: &Path, agreement: &str) -> Result<f64> {
+    let dir = crate::open_room(room)?;
+    let approved = admit(&dir, agreement)?;
+    let resources = Resources { memory_bytes: 1 << 30, threads: 1 };
+    let question = Question::compile(&approved, 1)?;
+    let mut tally = Tally::new(approved.manifest(), &approved.agreement().controls, Vec::new());
+    let mut units: Vec<Vec<Unit>> = Vec::new();
+    let mut stream = provision::provision(approved, &dir, &resources)?.units;
+    while let Some(chunk) = stream.next_chunk()? {
+        units.push(chunk);
+    }
+    let count: usize = units.iter().map(Vec::len).sum();
+    let start = Instant::now();
+    for chunk in &units {
+        ask_all(&question, chunk, &mut tally)?;
+    }
+    Ok(per_second(count, start))
+}
+
+/// Fresh stores and instances per second on one core, each called once with nothing, without anything of ours around.
+pub fn bare_instances_per_second(room: &Path, agreement: &str, count: usize) -> Result<f64> {
+    let approved = admit(&crate::open_room(room)?, agreement)?;
+    let question = Question::compile(&approved, 1)?;
+    Ok(question.bare_calls_per_second(count))
+}
+
+fn admit(dir: &cap_std::fs::Dir, agreement: &str) -> Result<Approved> {
+    let mut trace = Trace::new("bench".into(), Clock::System.now(), agreement);
+    gate::admit(dir, agreement, Clock::System.now(), &mut trace)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate")]
+pub(crate) fn per_second(count: usize, start: Instant) -> f64 {
+    count as f64 / start.elapsed().as_secs_f64()
+}
