@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::guests;
+use crate::tests::cargo;
 
 /// Builds what is needed, then shows the whole story.
 pub(crate) fn demo(root: &Path) -> Result<()> {
@@ -58,15 +59,7 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
 /// The program as a user has it, in the profile that tests use as well.
 fn build_program(root: &Path) -> Result<PathBuf> {
     say("building glovebox (the first time takes a while: it brings its own SQL engine and compiler)");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--package", "glovebox", "--bin", "glovebox"])
-        .current_dir(root)
-        .status()
-        .context("cargo does not start")?;
-    if !status.success() {
-        bail!("glovebox does not build; see above");
-    }
+    cargo(root, &["build", "--package", "glovebox", "--bin", "glovebox"], &[])?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(target.join("debug/glovebox"))
 }
@@ -152,7 +145,10 @@ impl Shell {
         println!("{}", String::from_utf8_lossy(&output.stdout).trim_end());
         fs::write(&path, terms)?;
         match output.status.code() {
-            Some(3) => Ok(say("refused with exit code 3, and receipted")),
+            Some(3) => {
+                say("refused with exit code 3, and receipted");
+                Ok(())
+            }
             code => bail!("the swapped view was not refused: exit code {code:?}"),
         }
     }

