@@ -8,6 +8,8 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::json;
+
 /// The payload type of in-toto Statements.
 pub(crate) const IN_TOTO: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -73,7 +75,7 @@ impl<P: Serialize + DeserializeOwned> Statement<P> {
 
     /// Parses a payload whose signature verified. The error says what is wrong with its shape.
     pub(crate) fn parse(payload: &[u8], predicate_type: &str) -> Result<Self, String> {
-        let statement: Self = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+        let statement: Self = json::read(payload)?;
         if statement.statement_type != STATEMENT_TYPE {
             return Err("it is not an in-toto Statement v1".into());
         }
@@ -127,7 +129,7 @@ pub(crate) fn open<T>(
     if bytes.len() > ENVELOPE_BYTES_MAX {
         return Err(malformed("it is longer than 262144 bytes"));
     }
-    let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| OpenError::Malformed(error.to_string()))?;
+    let envelope: Envelope = json::read(bytes).map_err(OpenError::Malformed)?;
     if envelope.payload_type != payload_type {
         return Err(malformed("its payload type is not the expected one"));
     }

@@ -27,12 +27,21 @@ const KEY_BYTES_MAX: u64 = 4096;
 pub fn new_key(dir: &Dir, holder: &KeyHolder, path: &Path, random: &mut Random) -> Result<()> {
     holder.check()?;
     let registry = if dir.exists(REGISTRY_FILE) { read_registry(dir)?.registry } else { Registry::empty() };
+    if registry.knows(holder) {
+        return Err(Fault::new(
+            Code::KeyExists,
+            format!("{holder} has a key in {REGISTRY_FILE} already"),
+            "make one under another name, and let the parties agree on the changed registry",
+        ));
+    }
     let key = ed25519_dalek::SigningKey::from_bytes(&random.bytes());
     let registry = registry.with(holder, &key.verifying_key())?.to_bytes()?;
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|error| unwritable(path, &error))?;
 
-    let (folder, name) = key_folder(path)?;
-    files::write(&folder, &name, pem.as_bytes(), Existing::Refuse).map_err(|error| match error.kind() {
+    let (folder, name) = split(path)?;
+    std::fs::create_dir_all(folder).map_err(|error| unwritable(path, &error))?;
+    let folder = files::open_dir(folder).map_err(|error| unwritable(path, &error))?;
+    files::write(&folder, name, pem.as_bytes(), Existing::Refuse).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
             Fault::new(Code::KeyExists, format!("{} is there already", path.display()), "name another file with --key")
         }
@@ -50,27 +59,24 @@ pub fn load_key(path: &Path) -> Result<SigningKey> {
             "make one with `glovebox key new`",
         )
     };
-    let (folder, name) = key_folder(path)?;
-    let bytes = files::read(&folder, &name, KEY_BYTES_MAX).map_err(|error| unreadable(&error))?;
+    let (folder, name) = split(path)?;
+    let folder = files::open_dir(folder).map_err(|error| unreadable(&error))?;
+    let bytes = files::read(&folder, name, KEY_BYTES_MAX).map_err(|error| unreadable(&error))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(&error))?;
     ed25519_dalek::SigningKey::from_pkcs8_pem(text).map(SigningKey).map_err(|error| unreadable(&error))
 }
 
-fn key_folder(path: &Path) -> Result<(Dir, String)> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let folder = path
-        .parent()
-        .map_or(Path::new("."), |parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
-    let Some(name) = name else {
+/// The folder and the name of a key file.
+fn split(path: &Path) -> Result<(&Path, &str)> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return Err(Fault::new(
             Code::KeyUnreadable,
             format!("{} is not a file name", path.display()),
             "name a file with --key",
         ));
     };
-    std::fs::create_dir_all(folder).map_err(|error| unwritable(path, &error))?;
-    let folder = files::open_dir(folder).map_err(|error| unwritable(path, &error))?;
-    Ok((folder, name.to_owned()))
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok((folder.unwrap_or(Path::new(".")), name))
 }
 
 fn unwritable(path: &Path, error: &dyn std::fmt::Display) -> Fault {

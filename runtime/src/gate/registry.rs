@@ -66,7 +66,7 @@ impl Registry {
     /// Parses and checks the bytes of a `registry.json`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let file: RegistryFile =
-            serde_json::from_slice(bytes).map_err(|error| invalid(format!("registry.json: {error}")))?;
+            crate::json::read(bytes).map_err(|error| invalid(format!("registry.json: {error}")))?;
         if file.version != 1 {
             return Err(invalid(format!("registry.json has version {}, this runtime reads version 1", file.version)));
         }
@@ -126,6 +126,10 @@ impl Registry {
             KeyHolder::Runtime { id } => Some((id.as_str(), *key)),
             KeyHolder::Person { .. } => None,
         })
+    }
+
+    pub(crate) fn knows(&self, holder: &KeyHolder) -> bool {
+        self.keys.iter().any(|(known, _)| known == holder)
     }
 
     pub(crate) fn holder_of(&self, key: &VerifyingKey) -> Option<&KeyHolder> {

@@ -7,6 +7,7 @@ use super::{Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord};
 use crate::destination::{Opening, opening_path};
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, IN_TOTO, Statement, open_envelope};
+use crate::json;
 use crate::privacy::{self, Mechanism};
 use crate::room::Manifest;
 
@@ -113,7 +114,7 @@ fn verify_release(dir: &Dir, statement: &Statement<RunRecord>, released: &Releas
 fn output_matches(dir: &Dir, released: &ReleaseRecord) -> Result<bool> {
     let output = gate::read(dir, &released.output_path, FILE_BYTES_MAX, Code::ReceiptInvalid)?;
     let opening = gate::read(dir, &opening_path(&released.output_path), TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
-    let opening: Opening = serde_json::from_slice(&opening).map_err(|error| invalid(&error.to_string()))?;
+    let opening: Opening = json::read(&opening).map_err(|why| invalid(&why))?;
     Ok(opening.commit(&output) == released.output_commitment)
 }
 

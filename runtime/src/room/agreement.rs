@@ -183,8 +183,7 @@ impl Agreement {
 
     /// Parses the bytes of an `agreement.json`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let agreement: Self =
-            serde_json::from_slice(bytes).map_err(|error| invalid(format!("agreement.json: {error}")))?;
+        let agreement: Self = crate::json::read(bytes).map_err(|error| invalid(format!("agreement.json: {error}")))?;
         if agreement.version != 1 {
             return Err(invalid(format!(
                 "agreement.json has version {}, this runtime reads version 1",

@@ -1,0 +1,304 @@
+//! A small room of a retailer and a brand, the real program, and what every refusal must look like.
+//!
+//! A fixture is a folder of its own, so tests share nothing but the questions' bytes. What it knows of the room it
+//! reads from the files, as an auditor would.
+
+pub(crate) mod data;
+pub(crate) mod forge;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use glovebox::{KeyHolder, Ledger, Preview, Random, open_room};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Who approves, by party and person.
+pub(crate) const PEOPLE: [(&str, &str); 2] = [("retailer", "ana"), ("brand", "dan")];
+
+/// Much epsilon, so that little noise hides what is wrong; a small k and small lists, for a small room.
+pub(crate) const CONTROLS: &str = "epsilon = 10.0, delta = 1e-6, lifetime_epsilon = 100.0, lifetime_delta = 1e-3, \
+                                   group_size_min = 20, list_size_min = 20";
+
+/// A room that is ready for `agree`.
+pub(crate) struct Fixture(TempDir);
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        Self::with_controls(CONTROLS)
+    }
+
+    /// A room whose two parties state these controls.
+    pub(crate) fn with_controls(controls: &str) -> Self {
+        let room = Self(tempfile::tempdir().expect("a folder"));
+        for folder in ["questions", "data/retailer", "data/brand"] {
+            fs::create_dir_all(room.path(folder)).expect("a folder");
+        }
+        room.write("room.toml", include_str!("support/room.toml").replace("CONTROLS", controls).as_bytes());
+        data::write(&room.path("data"));
+        for (name, bytes) in questions() {
+            room.write(&format!("questions/{name}"), bytes);
+        }
+        for (party, person) in PEOPLE {
+            room.new_key(party, person);
+        }
+        room.make_key(&KeyHolder::Runtime { id: "host".into() }, "runtime");
+        room
+    }
+
+    /// Makes a person's key and registers it.
+    pub(crate) fn new_key(&self, party: &str, person: &str) {
+        let holder = KeyHolder::Person { party: party.into(), person: person.into() };
+        self.make_key(&holder, &format!("{party}.{person}"));
+    }
+
+    pub(crate) fn make_key(&self, holder: &KeyHolder, name: &str) {
+        let path = self.path(&format!("keys/{name}.pem"));
+        let random = &mut Random::from_os().expect("randomness");
+        glovebox::new_key(&self.dir(), holder, &path, random).expect("a key");
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn dir(&self) -> cap_std::fs::Dir {
+        open_room(self.root()).expect("the room opens")
+    }
+
+    pub(crate) fn path(&self, inner: &str) -> PathBuf {
+        self.root().join(inner)
+    }
+
+    #[track_caller]
+    pub(crate) fn read(&self, inner: &str) -> Vec<u8> {
+        fs::read(self.path(inner)).unwrap_or_else(|error| panic!("{inner}: {error}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn read_text(&self, inner: &str) -> String {
+        String::from_utf8(self.read(inner)).expect("text")
+    }
+
+    #[track_caller]
+    pub(crate) fn write(&self, inner: &str, bytes: &[u8]) {
+        fs::write(self.path(inner), bytes).unwrap_or_else(|error| panic!("{inner}: {error}"));
+    }
+
+    /// Replaces a piece of a text file that must be there.
+    #[track_caller]
+    pub(crate) fn edit(&self, inner: &str, from: &str, to: &str) {
+        let text = self.read_text(inner);
+        assert!(text.contains(from), "{inner} has no `{from}`");
+        self.write(inner, text.replacen(from, to, 1).as_bytes());
+    }
+
+    /// The program, in this room.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glovebox"));
+        command.current_dir(self.root()).env_remove("GLOVEBOX_LOG");
+        command
+    }
+
+    pub(crate) fn glovebox(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command().args(arguments).output().expect("the program starts"))
+    }
+
+    /// Composes an agreement on a question; returns its folder.
+    #[track_caller]
+    pub(crate) fn agree(&self, question: &str, arguments: &[&str]) -> String {
+        let component = format!("questions/{question}.wasm");
+        let composed = self.glovebox(&[&["agree", &component, "--json"], arguments].concat());
+        composed.succeeded()["agreement"].as_str().expect("a folder").to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn approve(&self, agreement: &str, who: &str) {
+        let key = format!("keys/{who}.pem");
+        self.glovebox(&["approve", agreement, "--key", &key, "--json"]).succeeded();
+    }
+
+    /// An agreement that both parties approved.
+    #[track_caller]
+    pub(crate) fn agreed(&self, question: &str, arguments: &[&str]) -> String {
+        let agreement = self.agree(question, arguments);
+        for (party, person) in PEOPLE {
+            self.approve(&agreement, &format!("{party}.{person}"));
+        }
+        agreement
+    }
+
+    pub(crate) fn run(&self, agreement: &str) -> Ran {
+        self.glovebox(&["run", agreement, "--json", "--threads", "1", "--sort-memory", "64"])
+    }
+
+    /// Runs an agreement that must be released, and verifies the receipt.
+    #[track_caller]
+    pub(crate) fn released(&self, agreement: &str) -> Released {
+        let ran = self.run(agreement);
+        let json = ran.succeeded();
+        assert_eq!(json["decision"], "released");
+        let receipt = text(&json["receipt"]);
+        let verified = glovebox::verify(&self.dir(), &receipt).expect("the receipt verifies");
+        assert_eq!(
+            (verified.decision.as_str(), verified.run_id.as_str()),
+            ("released", json["run_id"].as_str().unwrap())
+        );
+        let output = text(&json["output"]["path"]);
+        let table = glovebox::preview(&self.path(&output), usize::MAX).expect("the output is readable");
+        assert_eq!(json["output"]["rows"], table.total);
+        Released { json: json.clone(), record: self.record(&receipt), receipt, output, table }
+    }
+
+    /// Runs an agreement that must be refused before it costs anything, and checks all that a refusal promises.
+    #[track_caller]
+    pub(crate) fn refused(&self, agreement: &str, code: &str, exit_code: i32) -> Ran {
+        let (outputs, spent) = (self.outputs(), self.spent());
+        let ran = self.run(agreement);
+        self.is_refused(&ran, code, exit_code);
+        assert_eq!(ran.json()["charges"], serde_json::json!([]), "{code}: charged");
+        assert_eq!(self.spent(), spent, "{code}: the ledger has changed");
+        assert_eq!(self.outputs(), outputs, "{code}: something stands in the destination");
+        ran
+    }
+
+    /// One object on stdout, two lines on stderr, the exit code of the stage, and a receipt that verifies.
+    #[track_caller]
+    pub(crate) fn is_refused(&self, ran: &Ran, code: &str, exit_code: i32) {
+        ran.failed(code, exit_code);
+        let json = ran.json();
+        assert_eq!(json["decision"], "refused");
+        let verified = glovebox::verify(&self.dir(), &text(&json["receipt"])).expect("the refusal's receipt verifies");
+        assert_eq!((verified.decision.as_str(), verified.code.as_deref()), ("refused", Some(code)));
+        assert_eq!(verified.run_id, text(&json["run_id"]));
+    }
+
+    /// The record that a receipt carries.
+    pub(crate) fn record(&self, receipt: &str) -> Value {
+        serde_json::from_slice(&forge::payload(&self.read(receipt))).expect("a statement is JSON")
+    }
+
+    /// Every file below `out`, hidden ones too, by path.
+    pub(crate) fn outputs(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        collect(&self.path("out"), &mut files);
+        files
+    }
+
+    /// Epsilon in millionths and bits per identifier that every account has spent.
+    pub(crate) fn spent(&self) -> BTreeMap<String, (u64, u32)> {
+        let lines = Ledger::open(self.root()).and_then(|ledger| ledger.lines()).expect("the ledger opens");
+        lines
+            .into_iter()
+            .map(|line| (line.account, (line.spent.epsilon_micros.micros(), line.spent.bits_per_id)))
+            .collect()
+    }
+}
+
+/// The files below a folder. Symlinks are not followed: what they lead to is not in the room.
+fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry")) {
+        let path = entry.path();
+        match entry.file_type().expect("a type") {
+            kind if kind.is_dir() => collect(&path, files),
+            kind if kind.is_file() => drop(files.insert(path.clone(), fs::read(&path).expect("readable"))),
+            _ => {}
+        }
+    }
+}
+
+/// A run that was released.
+pub(crate) struct Released {
+    pub(crate) json: Value,
+    /// The receipt's path and its statement.
+    pub(crate) receipt: String,
+    pub(crate) record: Value,
+    /// The output's path and its content.
+    pub(crate) output: String,
+    pub(crate) table: Preview,
+}
+
+impl Released {
+    /// The cells of a column as numbers; a suppressed one is nothing.
+    #[track_caller]
+    pub(crate) fn numbers(&self, column: &str) -> Vec<Option<f64>> {
+        let index = self.table.columns.iter().position(|name| name == column).expect("the column is there");
+        let number = |cell: &Option<String>| cell.as_ref().map(|text| text.parse().expect("a number"));
+        self.table.rows.iter().map(|row| number(&row[index])).collect()
+    }
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) exit_code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("the program prints text");
+        let exit_code = output.status.code().unwrap_or_else(|| panic!("ended by a signal: {}", output.status));
+        Self { exit_code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// The one JSON object on stdout.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        let json: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        assert!(json.is_object() && self.stdout.trim_end().lines().count() == 1, "{self:?}");
+        json
+    }
+
+    #[track_caller]
+    pub(crate) fn succeeded(&self) -> Value {
+        assert_eq!((self.exit_code, self.stderr.as_str()), (0, ""), "{self:?}");
+        let json = self.json();
+        assert_eq!(json["ok"], true);
+        json
+    }
+
+    /// The two lines of a fault on stderr, the same on stdout, and the exit code.
+    #[track_caller]
+    pub(crate) fn failed(&self, code: &str, exit_code: i32) {
+        let json = self.json();
+        assert_eq!((json["code"].as_str(), self.exit_code), (Some(code), exit_code), "{self:?}");
+        assert_eq!(json["ok"], false);
+        let [fact, remedy] = [&json["fact"], &json["remedy"]].map(text);
+        assert!(!fact.is_empty() && !remedy.is_empty() && !fact.ends_with('.') && !remedy.ends_with('.'), "{self:?}");
+        assert_eq!(self.stderr, format!("{code}: {fact}\nhint: {remedy}\n"));
+        assert_eq!(self.stderr.lines().count(), 2, "{self:?}");
+    }
+}
+
+#[track_caller]
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a text: {value}")).to_owned()
+}
+
+/// The checkout.
+pub(crate) fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the checkout")
+}
+
+/// The example questions, built from the present tree: file name and bytes.
+fn questions() -> &'static [(String, Vec<u8>)] {
+    static QUESTIONS: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+    QUESTIONS.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--package", "xtask", "--", "guests"])
+            .current_dir(checkout())
+            .output()
+            .expect("cargo starts");
+        assert!(built.status.success(), "cargo xtask guests: {}", String::from_utf8_lossy(&built.stderr));
+        // The task writes there wherever cargo's own target folder lies.
+        let folder = checkout().join("target/questions");
+        let file = |name: String| (name.clone(), fs::read(folder.join(&name)).expect("a built question"));
+        let names = ["evil", "nonredeemers", "nothing", "reach"].into_iter();
+        names.flat_map(|name| ["wasm", "toml"].map(|ending| file(format!("{name}.{ending}")))).collect()
+    })
+}

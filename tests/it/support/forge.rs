@@ -1,0 +1,112 @@
+//! What an attacker with a key can put into a room: agreements and approvals that the program itself would not write.
+//!
+//! Signs by its own few lines, written from the DSSE and in-toto documents, so it is a second opinion on the format.
+
+use std::fs;
+
+use data_encoding::{BASE64, HEXLOWER};
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+use ed25519_dalek::{Signer, SigningKey};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Fixture, PEOPLE};
+
+pub(crate) const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
+/// The bytes that a DSSE signature is over.
+pub(crate) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    [head.as_bytes(), payload].concat()
+}
+
+/// A DSSE envelope with one signature.
+pub(crate) fn seal(payload: &[u8], key: &SigningKey) -> Value {
+    let signature = key.sign(&pre_authentication_encoding(IN_TOTO, payload));
+    json!({
+        "payloadType": IN_TOTO,
+        "payload": BASE64.encode(payload),
+        "signatures": [{"keyid": "", "sig": BASE64.encode(&signature.to_bytes())}],
+    })
+}
+
+/// The payload of a DSSE envelope.
+pub(crate) fn payload(envelope: &[u8]) -> Vec<u8> {
+    let envelope: Value = serde_json::from_slice(envelope).expect("an envelope is JSON");
+    BASE64.decode(envelope["payload"].as_str().expect("a payload").as_bytes()).expect("base64")
+}
+
+/// The statement of an approval, as the program writes it.
+pub(crate) fn statement(agreement_id: &str, party: &str, person: &str) -> Value {
+    json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "agreement.json", "digest": {"sha256": agreement_id}}],
+        "predicateType": "https://glovebox.dev/approval/v1",
+        "predicate": {
+            "room": "grocery", "party": party, "person": person, "decision": "approve",
+            "agreement_id": agreement_id, "approved_at": "2026-01-01T00:00:00Z",
+        },
+    })
+}
+
+impl Fixture {
+    /// The private key of `party.person`, or of the runtime.
+    pub(crate) fn key(&self, name: &str) -> SigningKey {
+        SigningKey::from_pkcs8_pem(&self.read_text(&format!("keys/{name}.pem"))).expect("a PKCS#8 key")
+    }
+
+    /// The agreement's id: the digest of its bytes.
+    pub(crate) fn id_of(&self, agreement: &str) -> String {
+        sha256(&self.read(&format!("{agreement}/agreement.json")))
+    }
+
+    /// Puts an envelope where `who`'s approval stands.
+    pub(crate) fn put_approval(&self, agreement: &str, who: &str, envelope: &Value) {
+        self.write(&format!("{agreement}/{who}.dsse.json"), envelope.to_string().as_bytes());
+    }
+
+    /// Replaces the agreement's bytes, and lets both parties sign these, whatever they are.
+    pub(crate) fn sign_bytes(&self, agreement: &str, bytes: &[u8]) {
+        self.write(&format!("{agreement}/agreement.json"), bytes);
+        for (party, person) in PEOPLE {
+            let statement = statement(&sha256(bytes), party, person).to_string();
+            let who = format!("{party}.{person}");
+            self.put_approval(agreement, &who, &seal(statement.as_bytes(), &self.key(&who)));
+        }
+    }
+
+    /// Changes the terms of an agreement, and lets both parties sign the change.
+    pub(crate) fn forge(&self, agreement: &str, change: impl FnOnce(&mut Value)) {
+        let mut terms: Value =
+            serde_json::from_slice(&self.read(&format!("{agreement}/agreement.json"))).expect("JSON");
+        change(&mut terms);
+        self.sign_bytes(agreement, terms.to_string().as_bytes());
+    }
+
+    /// Binds an approved agreement on the evil question to other files, as a careless `agree` of someone else would.
+    pub(crate) fn forge_question(&self, component: &[u8], manifest: &str) -> String {
+        let agreement = self.agreed("evil", EVIL);
+        self.write("questions/forged.wasm", component);
+        self.write("questions/forged.toml", manifest.as_bytes());
+        self.forge(&agreement, |terms| {
+            let file = |bytes: &[u8]| json!({"sha256": sha256(bytes), "size": bytes.len()});
+            terms["component_path"] = json!("questions/forged.wasm");
+            terms["component"] = file(component);
+            terms["manifest_path"] = json!("questions/forged.toml");
+            terms["manifest"] = file(manifest.as_bytes());
+        });
+        agreement
+    }
+
+    /// The bytes of a question's component.
+    pub(crate) fn component(&self, question: &str) -> Vec<u8> {
+        fs::read(self.path(&format!("questions/{question}.wasm"))).expect("a component")
+    }
+}
+
+/// The evil question on its best behaviour.
+pub(crate) const EVIL: &[&str] = &["--set", "attack=none", "--set", "only_unit_with=-1", "--destination", "reports"];
