@@ -161,21 +161,24 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-impl Cli {
-    pub(crate) fn run(self) -> ExitCode {
-        tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
-            .with_env_filter(
-                tracing_subscriber::EnvFilter::try_from_env("GLOVEBOX_LOG").unwrap_or_else(|_| "error".into()),
-            )
-            .init();
-        let json = self.json;
-        match self.dispatch() {
-            Ok(printed) => print(&printed, json),
-            Err(error) => print(&Printed::error(&error), json),
+/// Parses the command line, does what it says, and prints.
+pub(crate) fn run() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GLOVEBOX_LOG").unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    match Cli::try_parse() {
+        Ok(cli) => {
+            let json = cli.json;
+            print(&cli.dispatch().unwrap_or_else(|error| Printed::error(&error)), json)
         }
+        // Help and version are no errors; everything else is, and an agent reads it as JSON.
+        Err(error) if error.use_stderr() && std::env::args().any(|argument| argument == "--json") => {
+            print(&Printed::usage(&error), true)
+        }
+        Err(error) => error.exit(),
     }
+}
 
+impl Cli {
     fn dispatch(self) -> anyhow::Result<Printed> {
         let room = self.room.as_path();
         match self.command {
@@ -188,8 +191,10 @@ impl Cli {
             Command::Ledger => Ok(Printed::ledger(&Ledger::open(room)?.lines()?)),
             Command::Codes => Ok(Printed::codes()),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "glovebox", &mut std::io::stdout());
-                Ok(Printed::nothing())
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "glovebox", &mut script);
+                let script = String::from_utf8(script).context("a completion script")?;
+                Ok(Printed::done(json!({"script": script}), script))
             }
         }
     }

@@ -75,10 +75,7 @@ impl Staged {
     /// Writes and syncs the content under a temporary name in the folder of `path`.
     pub(crate) fn create(dir: &Dir, path: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Self> {
         let (folder, name) = split(dir, path)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let temporary = format!(".{name}.{}.tmp", std::process::id());
-        let mut file = folder.open_with(&temporary, &options)?;
+        let (temporary, mut file) = create_temporary(&folder, &name)?;
         let staged = Self { folder, temporary, name };
         fill(&mut file)?;
         file.sync_all()?;
@@ -100,6 +97,20 @@ impl Drop for Staged {
     fn drop(&mut self) {
         // After a rename there is nothing left to remove, and a leftover is harmless: it has no name of a result.
         let _ = self.folder.remove_file(&self.temporary);
+    }
+}
+
+/// A new file of a name that no one else has: what a killed process left behind must not stand in the way.
+fn create_temporary(folder: &Dir, name: &str) -> io::Result<(String, File)> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut attempt = 0u32;
+    loop {
+        let temporary = format!(".{name}.{}-{attempt}.tmp", std::process::id());
+        match folder.open_with(&temporary, &options) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1_000 => attempt += 1,
+            opened => return opened.map(|file| (temporary, file)),
+        }
     }
 }
 

@@ -4,9 +4,6 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    // A reader that closes the pipe early is no failure of ours.
-    cli::Cli::parse().run()
+    cli::run()
 }

@@ -3,6 +3,8 @@
 //! Parses and prints; each task is a module. It never changes anything outside of `target/`, but for the Debian
 //! packages that `guests` announces before it installs them.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person at the terminal")]
+
 mod bench;
 mod demo;
 mod guests;

@@ -40,15 +40,20 @@ impl Printed {
         Self { exit_code: 0, json, text, complaint: None }
     }
 
-    pub(super) fn nothing() -> Self {
-        Self { exit_code: 0, json: json!({"ok": true}), text: String::new(), complaint: None }
+    pub(super) fn usage(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let fact = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Self::fault(&Fault::new(Code::Usage, fact, "see `glovebox --help`"))
     }
 
     pub(super) fn error(error: &anyhow::Error) -> Self {
-        let fault = super::fault_of(error);
+        Self::fault(&super::fault_of(error))
+    }
+
+    fn fault(fault: &Fault) -> Self {
         Self {
             exit_code: fault.code().stage().exit_code(),
-            json: fault_json(&fault, json!({"ok": false})),
+            json: fault_json(fault, json!({"ok": false})),
             text: String::new(),
             complaint: Some(fault.to_string()),
         }

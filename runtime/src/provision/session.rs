@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::error::Result;
-use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::prelude::SessionConfig;
 use tempfile::TempDir;
 
@@ -76,7 +76,8 @@ pub(super) fn state(folder: Folder, share: &Share) -> Result<SessionState> {
     let runtime = runtime(share.read_bytes, share)?;
     runtime.register_object_store(ObjectStoreUrl::parse(URL)?.as_ref(), Arc::new(folder));
     Ok(SessionStateBuilder::new()
-        .with_config(config(share))
+        // A view that joins sorts as well, both sides in every partition, out of one pool.
+        .with_config(config(share, share.read_bytes / share.sorts / 8))
         .with_runtime_env(runtime)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
@@ -86,14 +87,17 @@ pub(super) fn state(folder: Folder, share: &Share) -> Result<SessionState> {
 
 /// A context per sort, each with memory of its own and access to no file but those it spills.
 pub(super) fn sorters(share: &Share) -> Result<Vec<Arc<TaskContext>>> {
+    // Rows are charged at twice their size, and a merge needs about three times their size besides: with a half set
+    // aside, neither ever finds the pool empty.
+    let config = config(share, share.sort_bytes / 2);
     let sorter = |_| {
-        let context = TaskContext::default().with_session_config(config(share));
+        let context = TaskContext::default().with_session_config(config.clone());
         Ok(Arc::new(context.with_runtime(runtime(share.sort_bytes, share)?)))
     };
     (0..share.sorts).map(sorter).collect()
 }
 
-fn config(share: &Share) -> SessionConfig {
+fn config(share: &Share, merge_bytes: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_target_partitions(share.sorts)
         .with_batch_size(BATCH_ROWS)
@@ -101,9 +105,7 @@ fn config(share: &Share) -> SessionConfig {
         .with_default_catalog_and_schema("room", "view")
         // A hash join holds one side in memory; a merge join spills.
         .set_bool("datafusion.optimizer.prefer_hash_join", false)
-        // Rows are charged at twice their size, and a merge needs about three times their size besides: with a half
-        // set aside, neither ever finds the pool empty.
-        .with_sort_spill_reservation_bytes(share.sort_bytes / 2);
+        .with_sort_spill_reservation_bytes(merge_bytes);
     let options = config.options_mut();
     // One text type whatever the file's format, and none whose batches hold on to the memory of others.
     options.sql_parser.map_string_types_to_utf8view = false;
