@@ -6,11 +6,11 @@
 
 mod feed;
 mod folder;
-mod ipc;
 mod join;
 mod schema;
 mod session;
 mod sort;
+mod table;
 mod view;
 
 use std::fmt;

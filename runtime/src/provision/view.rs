@@ -7,10 +7,9 @@
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as ColumnName, DataFusionError, TableReference};
-use datafusion::datasource::file_format::FileFormat;
-use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::Result as DataFusionResult;
@@ -23,15 +22,12 @@ use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use futures::TryStreamExt;
 
 use super::folder::{Folder, SourceFile, URL};
-use super::ipc::IpcTable;
 use super::schema::{KeyType, ViewSchema, sortable};
 use super::session::{Share, sorters, state};
 use super::sort;
+use super::table::FileTable;
 use crate::error::{Code, Fault, Result};
 use crate::room::{Slot, View};
-
-/// How many records of a CSV file decide the types of its columns.
-const CSV_INFERENCE_RECORDS: usize = 10_000;
 
 /// The name under which a view's plan is narrowed; it can hide no table, for the SQL is planned by then.
 const ALIAS: &str = "view";
@@ -197,10 +193,10 @@ fn open_sources(dir: &Dir, view: &View) -> Result<Vec<OpenSource>> {
 async fn register(state: &SessionState, view: &View, source: OpenSource) -> Result<()> {
     let OpenSource { table, path, name, format, file } = source;
     let provider = async {
-        Ok::<_, DataFusionError>(match format {
-            SourceFormat::Parquet => Arc::new(listed(state, &name, Arc::new(parquet(state))).await?) as _,
-            SourceFormat::Csv => Arc::new(listed(state, &name, Arc::new(csv())).await?) as _,
-            SourceFormat::Arrow => Arc::new(IpcTable::open(file)?) as Arc<dyn datafusion::catalog::TableProvider>,
+        Ok::<Arc<dyn TableProvider>, DataFusionError>(match format {
+            SourceFormat::Parquet => Arc::new(parquet(state, &name).await?),
+            SourceFormat::Csv => Arc::new(FileTable::csv(file)?),
+            SourceFormat::Arrow => Arc::new(FileTable::arrow(file)?),
         })
     };
     // The error of a CSV file may quote a record.
@@ -215,24 +211,13 @@ async fn register(state: &SessionState, view: &View, source: OpenSource) -> Resu
     registered.map(drop).map_err(|error| internal(view, &error))
 }
 
-async fn listed(state: &SessionState, name: &str, format: Arc<dyn FileFormat>) -> DataFusionResult<ListingTable> {
+/// A Parquet file, of which the footer is read; the rest goes through the session's object store.
+async fn parquet(state: &SessionState, name: &str) -> DataFusionResult<ListingTable> {
+    let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
     let url = ListingTableUrl::parse(format!("{URL}/{name}"))?;
-    let options = ListingOptions::new(format);
+    let options = ListingOptions::new(Arc::new(format));
     let schema = options.infer_schema(state, &url).await?;
     ListingTable::try_new(ListingTableConfig::new(url).with_listing_options(options).with_schema(schema))
-}
-
-fn parquet(state: &SessionState) -> ParquetFormat {
-    ParquetFormat::default().with_options(state.default_table_options().parquet)
-}
-
-/// Comma-separated, quoted with `"`, with a header; an empty field is null. A quoted field may hold line breaks, hence
-/// such a file is read from its start to its end by one thread.
-fn csv() -> CsvFormat {
-    CsvFormat::default()
-        .with_has_header(true)
-        .with_newlines_in_values(true)
-        .with_schema_infer_max_rec(CSV_INFERENCE_RECORDS)
 }
 
 async fn plan_sql(state: &SessionState, view: &View) -> Result<LogicalPlan> {
