@@ -77,7 +77,7 @@ pub(super) fn state(folder: Folder, share: &Share) -> Result<SessionState> {
     runtime.register_object_store(ObjectStoreUrl::parse(URL)?.as_ref(), Arc::new(folder));
     Ok(SessionStateBuilder::new()
         // A view that joins sorts as well, both sides in every partition, out of one pool.
-        .with_config(config(share, share.read_bytes / share.sorts / 8))
+        .with_config(config(share, share.read_bytes / share.sorts.max(2) / 8))
         .with_runtime_env(runtime)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
@@ -99,7 +99,8 @@ pub(super) fn sorters(share: &Share) -> Result<Vec<Arc<TaskContext>>> {
 
 fn config(share: &Share, merge_bytes: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
-        .with_target_partitions(share.sorts)
+        // With one partition the planner knows hash joins only.
+        .with_target_partitions(share.sorts.max(2))
         .with_batch_size(BATCH_ROWS)
         .with_information_schema(false)
         .with_default_catalog_and_schema("room", "view")

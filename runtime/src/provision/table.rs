@@ -100,9 +100,9 @@ impl TableProvider for FileTable {
         let partitions = self.runs(state.config().target_partitions()).into_iter().map(|run| {
             let partition = Partition {
                 file: Arc::clone(&self.file),
-                schema: Arc::clone(&self.schema),
+                file_schema: Arc::clone(&self.schema),
                 projection: projection.clone(),
-                projected: Arc::clone(&projected),
+                schema: Arc::clone(&projected),
                 run,
             };
             Arc::new(partition) as Arc<dyn PartitionStream>
@@ -122,9 +122,10 @@ enum Run {
 #[derive(Debug)]
 struct Partition {
     file: Arc<SourceFile>,
-    schema: SchemaRef,
+    file_schema: SchemaRef,
     projection: Vec<usize>,
-    projected: SchemaRef,
+    /// The projected columns.
+    schema: SchemaRef,
     run: Run,
 }
 
@@ -133,7 +134,7 @@ impl Partition {
         let file = Positional::new(Arc::clone(&self.file));
         match &self.run {
             Run::Csv => {
-                let reader = csv::ReaderBuilder::new(Arc::clone(&self.schema)).with_format(csv_format());
+                let reader = csv::ReaderBuilder::new(Arc::clone(&self.file_schema)).with_format(csv_format());
                 let reader = reader.with_projection(self.projection.clone()).with_batch_size(rows_max);
                 Ok(Box::new(reader.build(file)?))
             }
@@ -151,14 +152,14 @@ impl Partition {
 
 impl PartitionStream for Partition {
     fn schema(&self) -> &SchemaRef {
-        &self.projected
+        &self.schema
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batches = self.batches(context.session_config().batch_size());
         let batches = batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
         let batches = stream::iter(batches.map(|batch| batch.map_err(Into::into)));
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.projected), batches))
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The stage through its front door, with files in a folder of its own; and its join against a naive one.
 
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,11 +16,14 @@ use arrow::util::display::array_value_to_string;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use expect_test::{Expect, expect};
+use futures::StreamExt;
+use object_store::{Error, ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::folder::SourceFile;
 use super::join::{JoinInput, Joined};
 use super::schema::{KeyType, slot_schema};
 use super::session::Share;
@@ -921,6 +926,52 @@ fn a_giant_unit_is_cut() {
 #[test]
 fn identifiers_are_not_printed() {
     assert_eq!(format!("{:?} {:?}", UnitKey::Int64(42), UnitKey::Utf8("ada".into())), "UnitKey(..) UnitKey(..)");
+}
+
+#[test]
+fn the_spill_folder_is_private_and_goes_with_the_stream() {
+    let (folder, view) = sample();
+    let schema_sha256 = describe(&folder.dir, &view).unwrap().sha256();
+    let bound = BoundView { slot: "s".into(), view, schema_sha256 };
+    let mut stream = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY).unwrap();
+    let scratch = stream._scratch.path().to_owned();
+    assert_eq!(std::fs::metadata(&scratch).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(stream.next_chunk().unwrap().unwrap().len(), 2);
+    drop(stream);
+    assert!(!scratch.exists());
+}
+
+#[test]
+fn a_file_that_changes_is_noticed() {
+    let (folder, _) = sample();
+    let file = SourceFile::open(&folder.dir, "t.parquet").unwrap();
+    assert!(file.is_unchanged());
+    File::options().append(true).open(folder.path("t.parquet")).unwrap().write_all(b"x").unwrap();
+    assert!(!file.is_unchanged());
+}
+
+#[test]
+fn the_object_store_reads_its_own_files_only_and_writes_none() {
+    let folder = Folder::new();
+    folder.csv("t.csv", "0123456789");
+    folder.csv("u.csv", "secret");
+    let file = Arc::new(SourceFile::open(&folder.dir, "t.csv").unwrap());
+    let store = super::folder::Folder::new([("0.parquet".to_owned(), file)]);
+    let (own, other) = ("0.parquet".into(), "u.csv".into());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        assert_eq!(store.get(&own).await.unwrap().bytes().await.unwrap().as_ref(), b"0123456789");
+        assert_eq!(store.get_ranges(&own, &[2..4, 9..10]).await.unwrap(), ["23", "9"]);
+        assert!(store.get_ranges(&own, &[0..1, 9..11]).await.is_err());
+        assert_eq!(store.head(&own).await.unwrap().size, 10);
+        assert_eq!(store.list(None).count().await, 1);
+        assert!(matches!(store.get(&other).await, Err(Error::NotFound { .. })));
+        assert!(matches!(store.put(&own, "x".into()).await, Err(Error::NotSupported { .. })));
+        assert!(matches!(store.put_multipart(&own).await, Err(Error::NotSupported { .. })));
+        assert!(matches!(store.copy(&own, &other).await, Err(Error::NotSupported { .. })));
+        assert!(matches!(store.rename(&own, &other).await, Err(Error::NotSupported { .. })));
+        assert!(matches!(store.delete(&own).await, Err(Error::NotSupported { .. })));
+    });
 }
 
 /// A table of the naive model: unit, `a`, `b`.
