@@ -337,8 +337,8 @@ fn sql_over_anything_but_its_tables_is_refused() {
     check_sql(
         "SELECT unit, \"A\" FROM t",
         expect![[r#"
-        VIEW_INVALID: the SQL of view v cannot be planned: Schema error: No field named "A". Did you mean 't.a'? Column names are case sensitive. You can use double quotes to refer to the t.a column or disable the datafusion.sql_parser.enable_ident_normalization configuration. Valid fields are t.unit, t.a.
-        hint: write one SELECT over the tables that the view declares"#]],
+            VIEW_INVALID: the SQL of view v cannot be planned: Schema error: No field named "A". Did you mean 't.a'? Column names are case sensitive. You can use double quotes to refer to the t.a column or disable the datafusion.sql_parser.enable_ident_normalization configuration. Valid fields are t.unit, t.a
+            hint: write one SELECT over the tables that the view declares"#]],
     );
 }
 
