@@ -105,6 +105,9 @@ fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, 
         let slots = manifest.slots.iter().map(|slot| slot.slot.as_str()).collect::<Vec<_>>().join(", ");
         return Err(slot_fault(format!("the question has no slot {unknown}"), format!("its slots are: {slots}")));
     }
+    if let Some(twice) = first_repeated(bindings) {
+        return Err(slot_fault(format!("slot {twice} is bound twice"), "bind each slot to one view".into()));
+    }
     let bind = |slot: &crate::room::Slot| {
         let named = bindings.iter().find(|(name, _)| *name == slot.slot).map_or(&slot.slot, |(_, view)| view);
         let view = room.view(named).cloned().ok_or_else(|| {
@@ -120,6 +123,12 @@ fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, 
     manifest.slots.iter().map(bind).collect()
 }
 
+/// A name that is given more than once: a reader of the command could not tell which one counts.
+fn first_repeated(given: &[(String, String)]) -> Option<&str> {
+    let names: Vec<&str> = given.iter().map(|(name, _)| name.as_str()).collect();
+    (1..names.len()).find(|at| names[..*at].contains(&names[*at])).map(|at| names[at])
+}
+
 fn slot_fault(fact: String, remedy: String) -> Fault {
     Fault::new(Code::SlotMissing, fact, remedy)
 }
@@ -131,6 +140,13 @@ fn bind_parameters(manifest: &Manifest, given: &[(String, String)]) -> Result<Ve
             Code::ParameterInvalid,
             format!("the question has no parameter {unknown}"),
             "see its question.toml for the parameters it has",
+        ));
+    }
+    if let Some(twice) = first_repeated(given) {
+        return Err(Fault::new(
+            Code::ParameterInvalid,
+            format!("parameter {twice} is set twice"),
+            "give each parameter one value",
         ));
     }
     let bind = |parameter: &crate::room::Parameter| {

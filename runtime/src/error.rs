@@ -167,9 +167,15 @@ impl Fault {
     }
 }
 
-/// Libraries put line breaks into their messages; a fault keeps to its one line.
-fn one_line(text: String) -> String {
-    if text.contains(['\n', '\r']) { text.split_whitespace().collect::<Vec<_>>().join(" ") } else { text }
+/// Libraries put line breaks and full stops into their messages; a fault keeps to its one line, without a stop.
+fn one_line(mut text: String) -> String {
+    if text.contains(['\n', '\r']) {
+        text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+    if text.ends_with('.') {
+        text.pop();
+    }
+    text
 }
 
 impl fmt::Display for Fault {

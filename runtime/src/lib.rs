@@ -27,7 +27,7 @@ pub mod bench;
 mod clock;
 mod error;
 mod files;
-mod json;
+mod parse;
 mod random;
 mod room;
 mod show;

@@ -6,6 +6,8 @@
 
 mod verify;
 
+use std::io::Write;
+
 use cap_std::fs::Dir;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ pub use verify::{Check, Verified, verify};
 use crate::clock;
 use crate::destination::Delivered;
 use crate::error::{Code, Fault, Result};
-use crate::files::{self, Existing};
+use crate::files::{self, Existing, Staged};
 use crate::gate::{ApprovalRecord, IN_TOTO, SigningKey, Statement, Subject, seal_envelope};
 use crate::privacy::{Charge, MeasureNoise, Mechanism};
 use crate::room::{Runtime, sha256_hex};
@@ -77,6 +79,16 @@ impl Trace {
     }
 }
 
+/// Space that must be free for a receipt before a run begins.
+const PROBE_BYTES: usize = 64 << 10;
+
+/// Makes sure that a receipt can be written, while there is nothing to record yet.
+pub(crate) fn prepare(dir: &Dir, run_id: &str) -> Result<()> {
+    let path = path_of(run_id);
+    let probe = Staged::create(dir, &path, |file| file.write_all(&[0; PROBE_BYTES]));
+    probe.map(drop).map_err(|error| unwritable(&path, &error))
+}
+
 /// Signs the receipt of a run and writes it. Returns its path in the room.
 pub(crate) fn seal(
     outcome: Result<&Delivered, Code>,
@@ -101,12 +113,28 @@ pub(crate) fn seal(
     let agreement_id = trace.agreement_id.clone().unwrap_or_else(|| sha256_hex(b""));
     let statement = Statement::new(Subject::new("agreement.json", &agreement_id), RECEIPT_TYPE, record);
     let sealed = serde_json::to_vec(&statement).and_then(|payload| seal_envelope(IN_TOTO, &payload, &key.0));
-    let path = format!("receipts/{}.dsse.json", trace.run_id);
+    let path = path_of(&trace.run_id);
     let written =
         sealed.map_err(std::io::Error::other).and_then(|bytes| files::write(dir, &path, &bytes, Existing::Refuse));
-    written.map(|()| path.clone()).map_err(|error| {
-        Fault::new(Code::ReceiptFailed, format!("cannot write {path}: {error}"), "make room in the room's folder")
-    })
+    written.map_err(|error| unwritable(&path, &error))?;
+    Ok(path)
+}
+
+fn unwritable(path: &str, error: &std::io::Error) -> Fault {
+    Fault::new(
+        Code::ReceiptFailed,
+        format!("cannot write {path}: {error}"),
+        "make room in the room's folder, and let `receipts` be a folder that can be written to",
+    )
+}
+
+fn path_of(run_id: &str) -> String {
+    format!("receipts/{}", file_name(run_id))
+}
+
+/// A receipt is filed under its run, so that no other can stand in its place.
+fn file_name(run_id: &str) -> String {
+    format!("{run_id}.dsse.json")
 }
 
 impl ReleaseRecord {

@@ -104,6 +104,9 @@ pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
     let run_id = data_encoding::HEXLOWER.encode(&random.bytes::<16>());
     let mut trace = Trace::new(run_id, request.clock.now(), request.agreement);
 
+    // What could not be recorded does not begin.
+    receipt::prepare(&dir, &trace.run_id)?;
+
     // 1 to 5, or the first refusal.
     let delivered = release(request, &dir, &mut random, &mut trace, progress);
 

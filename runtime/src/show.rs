@@ -6,6 +6,7 @@ use std::path::Path;
 use arrow::array::RecordBatchReader;
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
+use arrow::datatypes::DataType;
 use arrow::ipc::reader::FileReader;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -66,7 +67,9 @@ fn append(
         batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<_, _>>()?;
     for row in 0..batch.num_rows().min(rows_max.saturating_sub(rows.len())) {
         let cell = |(column, formatter): (&arrow::array::ArrayRef, &ArrayFormatter<'_>)| {
-            column.is_valid(row).then(|| formatter.value(row).to_string())
+            // A CSV column without a single value is of type null, and such an array has no validity of its own.
+            let is_there = column.is_valid(row) && column.data_type() != &DataType::Null;
+            is_there.then(|| formatter.value(row).to_string())
         };
         rows.push(batch.columns().iter().zip(&formatters).map(cell).collect());
     }

@@ -4,4 +4,12 @@
 
 mod support;
 
+mod bad_input;
+mod cli;
+mod destination;
 mod gate;
+mod privacy;
+mod provision;
+mod receipt;
+mod sandbox;
+mod tidy;

@@ -115,6 +115,16 @@ impl Fixture {
         composed.succeeded()["agreement"].as_str().expect("a folder").to_owned()
     }
 
+    /// An agreement that must not even be composed: nothing is written, nobody could sign it.
+    #[track_caller]
+    pub(crate) fn not_agreed(&self, question: &str, arguments: &[&str], code: &str, exit_code: i32) {
+        let agreements = || fs::read_dir(self.path("agreements")).into_iter().flatten().count();
+        let before = agreements();
+        let component = format!("questions/{question}.wasm");
+        self.glovebox(&[&["agree", &component, "--json"], arguments].concat()).failed(code, exit_code);
+        assert_eq!(agreements(), before, "{code}: an agreement was written");
+    }
+
     #[track_caller]
     pub(crate) fn approve(&self, agreement: &str, who: &str) {
         let key = format!("keys/{who}.pem");

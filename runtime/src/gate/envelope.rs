@@ -8,7 +8,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::json;
+use crate::parse;
 
 /// The payload type of in-toto Statements.
 pub(crate) const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -75,7 +75,7 @@ impl<P: Serialize + DeserializeOwned> Statement<P> {
 
     /// Parses a payload whose signature verified. The error says what is wrong with its shape.
     pub(crate) fn parse(payload: &[u8], predicate_type: &str) -> Result<Self, String> {
-        let statement: Self = json::read(payload)?;
+        let statement: Self = parse::json(payload)?;
         if statement.statement_type != STATEMENT_TYPE {
             return Err("it is not an in-toto Statement v1".into());
         }
@@ -129,7 +129,7 @@ pub(crate) fn open<T>(
     if bytes.len() > ENVELOPE_BYTES_MAX {
         return Err(malformed("it is longer than 262144 bytes"));
     }
-    let envelope: Envelope = json::read(bytes).map_err(OpenError::Malformed)?;
+    let envelope: Envelope = parse::json(bytes).map_err(OpenError::Malformed)?;
     if envelope.payload_type != payload_type {
         return Err(malformed("its payload type is not the expected one"));
     }

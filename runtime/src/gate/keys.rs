@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cap_std::fs::Dir;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 
 use super::registry::{KeyHolder, Registry};
 use super::{REGISTRY_FILE, read_registry};
@@ -36,7 +36,9 @@ pub fn new_key(dir: &Dir, holder: &KeyHolder, path: &Path, random: &mut Random) 
     }
     let key = ed25519_dalek::SigningKey::from_bytes(&random.bytes());
     let registry = registry.with(holder, &key.verifying_key())?.to_bytes()?;
-    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|error| unwritable(path, &error))?;
+    // Without the public key beside the private one: OpenSSL before 3.2 does not read that newer form.
+    let pair = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
+    let pem = pair.to_pkcs8_pem(LineEnding::LF).map_err(|error| unwritable(path, &error))?;
 
     let (folder, name) = split(path)?;
     std::fs::create_dir_all(folder).map_err(|error| unwritable(path, &error))?;

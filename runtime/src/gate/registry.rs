@@ -7,6 +7,7 @@ use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Fault, Result};
+use crate::parse;
 use crate::room::is_id;
 
 /// Whose key it is.
@@ -65,8 +66,7 @@ impl Registry {
 
     /// Parses and checks the bytes of a `registry.json`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let file: RegistryFile =
-            crate::json::read(bytes).map_err(|error| invalid(format!("registry.json: {error}")))?;
+        let file: RegistryFile = parse::json(bytes).map_err(|error| invalid(format!("registry.json: {error}")))?;
         if file.version != 1 {
             return Err(invalid(format!("registry.json has version {}, this runtime reads version 1", file.version)));
         }

@@ -3,12 +3,12 @@
 use cap_std::fs::Dir;
 use serde::Serialize;
 
-use super::{Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord};
+use super::{Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord, file_name};
 use crate::destination::{Opening, opening_path};
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, IN_TOTO, Statement, open_envelope};
-use crate::json;
-use crate::privacy::{self, Mechanism};
+use crate::parse;
+use crate::privacy::{self, MeasureNoise, Mechanism};
 use crate::room::Manifest;
 
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -46,6 +46,9 @@ pub fn verify(dir: &Dir, path: &str) -> Result<Verified> {
         .map_err(|_| invalid("its signature verifies with no registered runtime's key"))?;
     let statement: Statement<RunRecord> = Statement::parse(&payload, RECEIPT_TYPE).map_err(|why| invalid(&why))?;
     let record = &statement.predicate;
+    if path.rsplit('/').next() != Some(file_name(&record.run_id).as_str()) {
+        return Err(invalid(&format!("it is of run {}, and filed as another's", record.run_id)));
+    }
     let mut checks = vec![holds(format!("signed by runtime {runtime}"))];
 
     match (record.decision, &record.released, &record.code) {
@@ -67,7 +70,7 @@ pub fn verify(dir: &Dir, path: &str) -> Result<Verified> {
 
 fn verify_release(dir: &Dir, statement: &Statement<RunRecord>, released: &ReleaseRecord) -> Result<Vec<Check>> {
     let record = &statement.predicate;
-    let agreed = gate::read_agreed(dir, &record.agreement_path)?;
+    let agreed = gate::read_agreed(dir, &record.agreement_path).map_err(contradicted)?;
     let mut checks = Vec::new();
     let mut check = |holds_true: bool, what: &str| {
         if holds_true {
@@ -95,12 +98,12 @@ fn verify_release(dir: &Dir, statement: &Statement<RunRecord>, released: &Releas
             && released.manifest_sha256 == agreement.manifest.sha256,
         "the manifest is the one that was agreed",
     )?;
-    let mechanism = Mechanism::new(&Manifest::parse(&manifest)?, &agreement.controls);
+    let mechanism = Mechanism::new(&Manifest::parse(&manifest).map_err(contradicted)?, &agreement.controls);
     check(
         released.guarantee == mechanism.sentence()
             && (released.group_size_min, released.threshold, released.groups_per_unit)
                 == (mechanism.group_size_min, mechanism.threshold, mechanism.groups_per_unit)
-            && released.noise == mechanism.measures(),
+            && released.noise == reread(mechanism.measures())?,
         "threshold, noise and guarantee follow from the agreed controls",
     )?;
     check(
@@ -114,8 +117,19 @@ fn verify_release(dir: &Dir, statement: &Statement<RunRecord>, released: &Releas
 fn output_matches(dir: &Dir, released: &ReleaseRecord) -> Result<bool> {
     let output = gate::read(dir, &released.output_path, FILE_BYTES_MAX, Code::ReceiptInvalid)?;
     let opening = gate::read(dir, &opening_path(&released.output_path), TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
-    let opening: Opening = json::read(&opening).map_err(|why| invalid(&why))?;
+    let opening: Opening = parse::json(&opening).map_err(|why| invalid(&why))?;
     Ok(opening.commit(&output) == released.output_commitment)
+}
+
+/// The noise as it reads once it was written: the parser of JSON may be off by a number's last bit.
+fn reread(noise: &[MeasureNoise]) -> Result<Vec<MeasureNoise>> {
+    let written = serde_json::to_vec(noise).map_err(|error| invalid(&error.to_string()))?;
+    parse::json(&written).map_err(|why| invalid(&why))
+}
+
+/// What the gate would refuse today, the receipt says of a run that was let through.
+fn contradicted(fault: Fault) -> Fault {
+    invalid(&format!("{}: {}", fault.code(), fault.fact()))
 }
 
 fn holds(what: impl Into<String>) -> Check {

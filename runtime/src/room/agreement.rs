@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Controls, Destination, Kind, View};
 use crate::clock;
 use crate::error::{Code, Fault, Result};
+use crate::parse;
 
 /// What identifies a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,7 +184,7 @@ impl Agreement {
 
     /// Parses the bytes of an `agreement.json`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let agreement: Self = crate::json::read(bytes).map_err(|error| invalid(format!("agreement.json: {error}")))?;
+        let agreement: Self = parse::json(bytes).map_err(|error| invalid(format!("agreement.json: {error}")))?;
         if agreement.version != 1 {
             return Err(invalid(format!(
                 "agreement.json has version {}, this runtime reads version 1",

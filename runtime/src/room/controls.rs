@@ -114,7 +114,7 @@ impl Controls {
 }
 
 /// The controls of one owner as `room.toml` states them; what is left out has its default.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StatedControls {
     group_size_min: Option<u32>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_id;
 use crate::error::{Code, Fault, Result};
+use crate::parse;
 
 /// What kind of answer a question gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,8 +209,7 @@ impl Manifest {
     /// Parses and checks the text of a `question.toml`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(bytes).map_err(|_| invalid("question.toml is not UTF-8 text"))?;
-        let manifest: Self =
-            toml::from_str(text).map_err(|error| invalid(format!("question.toml: {}", error.message())))?;
+        let manifest: Self = parse::toml(text).map_err(|why| invalid(format!("question.toml: {why}")))?;
         manifest.check()?;
         Ok(manifest)
     }

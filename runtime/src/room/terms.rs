@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::controls::StatedControls;
 use super::{Controls, is_id, is_inner_path};
 use crate::error::{Code, Fault, Result};
+use crate::parse;
 
 /// A file that a view's SQL sees as a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +73,7 @@ pub(crate) struct Destination {
     pub format: Format,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PartyTerms {
     id: String,
@@ -80,7 +81,7 @@ struct PartyTerms {
     controls: StatedControls,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ViewTerms {
     id: String,
@@ -90,7 +91,7 @@ struct ViewTerms {
     sources: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RoomFile {
     version: u32,
@@ -120,8 +121,7 @@ impl Room {
     /// Parses and checks the text of a `room.toml`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(bytes).map_err(|_| invalid("room.toml is not UTF-8 text"))?;
-        let file: RoomFile =
-            toml::from_str(text).map_err(|error| invalid(format!("room.toml: {}", error.message())))?;
+        let file: RoomFile = parse::toml(text).map_err(|why| invalid(format!("room.toml: {why}")))?;
         if file.version != 1 {
             return Err(invalid(format!("room.toml has version {}, this runtime reads version 1", file.version)));
         }

@@ -87,19 +87,17 @@ impl Fixture {
         self.sign_bytes(agreement, terms.to_string().as_bytes());
     }
 
-    /// Binds an approved agreement on the evil question to other files, as a careless `agree` of someone else would.
-    pub(crate) fn forge_question(&self, component: &[u8], manifest: &str) -> String {
-        let agreement = self.agreed("evil", EVIL);
+    /// Binds an agreement to other files, as a careless `agree` of someone else would.
+    pub(crate) fn forge_question(&self, agreement: &str, component: &[u8], manifest: &[u8]) {
         self.write("questions/forged.wasm", component);
-        self.write("questions/forged.toml", manifest.as_bytes());
-        self.forge(&agreement, |terms| {
+        self.write("questions/forged.toml", manifest);
+        self.forge(agreement, |terms| {
             let file = |bytes: &[u8]| json!({"sha256": sha256(bytes), "size": bytes.len()});
             terms["component_path"] = json!("questions/forged.wasm");
             terms["component"] = file(component);
             terms["manifest_path"] = json!("questions/forged.toml");
-            terms["manifest"] = file(manifest.as_bytes());
+            terms["manifest"] = file(manifest);
         });
-        agreement
     }
 
     /// The bytes of a question's component.

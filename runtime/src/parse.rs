@@ -1,4 +1,4 @@
-//! The one way to read JSON that someone signs or relies on: bytes with exactly one reading.
+//! The one way to read JSON and TOML that someone signs or relies on: text with exactly one reading.
 //!
 //! serde also takes an array for a struct, field by field. Whoever reads such a file with another library, or with
 //! their eyes, sees something else than what the runtime would act on.
@@ -8,11 +8,22 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Parses JSON in which every object is written as one. The error says what is wrong, in a line.
-pub(crate) fn read<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let parsed: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let read: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+pub(crate) fn json<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let parsed = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let read = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    with_one_reading(parsed, &read)
+}
+
+/// Parses TOML in which every table is written as one. The error says what is wrong, in a line.
+pub(crate) fn toml<T: Serialize + DeserializeOwned>(text: &str) -> Result<T, String> {
+    let parsed = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+    let read = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+    with_one_reading(parsed, &read)
+}
+
+fn with_one_reading<T: Serialize>(parsed: T, read: &Value) -> Result<T, String> {
     let written = serde_json::to_value(&parsed).map_err(|error| error.to_string())?;
-    if has_objects_of(&read, &written) { Ok(parsed) } else { Err("an array stands where an object must".into()) }
+    if has_objects_of(read, &written) { Ok(parsed) } else { Err("an array stands where named fields must".into()) }
 }
 
 /// Whether every object of what would be written is an object in what was read. Fields that have a default, or that
@@ -58,7 +69,10 @@ mod tests {
             (r#"{"inner": [[1]]}"#, false),
             (r#"{"inner": [{"a": 1}, [1]]}"#, false),
         ] {
-            assert_eq!(read::<Outer>(text.as_bytes()).is_ok(), is_read, "{text}");
+            assert_eq!(json::<Outer>(text.as_bytes()).is_ok(), is_read, "{text}");
+        }
+        for (text, is_read) in [("inner = [{ a = 1 }]", true), ("[[inner]]\na = 1", true), ("inner = [[1]]", false)] {
+            assert_eq!(toml::<Outer>(text).is_ok(), is_read, "{text}");
         }
     }
 }

@@ -1,0 +1,275 @@
+//! The program as people and agents meet it: help, exit codes, JSON, and files that other tools read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use data_encoding::BASE64;
+use expect_test::expect;
+use serde_json::Value;
+
+use crate::support::Fixture;
+use crate::support::forge::{EVIL, IN_TOTO, payload, pre_authentication_encoding};
+
+const VERBS: [&[&str]; 9] = [
+    &["key", "new"],
+    &["agree"],
+    &["approve"],
+    &["run"],
+    &["verify"],
+    &["show"],
+    &["ledger"],
+    &["codes"],
+    &["completions"],
+];
+
+#[test]
+fn every_verb_has_help_that_explains_it() {
+    let room = Fixture::new();
+    for verb in VERBS {
+        for flag in ["--help", "-h"] {
+            let ran = room.glovebox(&[verb, &[flag]].concat());
+            assert_eq!((ran.exit_code, ran.stderr.as_str()), (0, ""), "{verb:?}");
+            let usage = format!("Usage: glovebox {}", verb.join(" "));
+            assert!(ran.stdout.contains(&usage) && !ran.stdout.starts_with("Usage"), "{verb:?}: {}", ran.stdout);
+        }
+    }
+    let help = room.glovebox(&["--help"]).stdout;
+    assert!(VERBS.iter().all(|verb| help.contains(&format!("\n  {} ", verb[0]))), "{help}");
+    assert!((0..=7).all(|code| code == 1 || help.contains(&format!("\n  {code}  "))), "{help}");
+    assert!(room.glovebox(&["--version"]).stdout.starts_with("glovebox "));
+}
+
+/// An example that does not parse is worse than none. Here each runs in an empty folder, and fails for that alone.
+#[test]
+fn examples_in_help_parse() {
+    let room = Fixture::new();
+    let mut examples = 0;
+    for verb in VERBS {
+        let help = room.glovebox(&[verb, &["--help"]].concat()).stdout.replace("\\\n", " ");
+        for line in help.lines().map(str::trim).filter(|line| line.starts_with("glovebox ")) {
+            let folder = tempfile::tempdir().unwrap();
+            let command = line.replacen("glovebox", &format!("'{}' --json", env!("CARGO_BIN_EXE_glovebox")), 1);
+            let output = Command::new("sh").args(["-c", &command]).current_dir(folder.path()).output().unwrap();
+            let json: Value =
+                serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{line}: {e}: {output:?}"));
+            assert_ne!(json["code"], "USAGE", "{line}: {json}");
+            examples += 1;
+        }
+    }
+    assert!(examples >= 6, "{examples} examples");
+}
+
+#[test]
+fn usage_errors_end_with_2() {
+    let room = Fixture::new();
+    for arguments in [
+        ["frobnicate"].as_slice(),
+        &["run"],
+        &["run", "agreements/x", "--force"],
+        &["run", "agreements/x", "--threads", "0"],
+        &["agree", "questions/evil.wasm"],
+        &["agree", "questions/evil.wasm", "--destination", "reports", "--set", "attack"],
+        &["agree", "questions/evil.wasm", "--destination", "reports", "--days", "0"],
+        &["approve", "agreements/x"],
+        &["key", "new"],
+        &["key", "new", "--party", "retailer"],
+        &["key", "new", "--party", "retailer", "--person", "ana", "--runtime", "host"],
+        &["completions", "cobol"],
+        &["show", "room.toml"],
+        &["show", "nothing.parquet"],
+    ] {
+        let people = room.glovebox(arguments);
+        assert_eq!((people.exit_code, people.stdout.as_str()), (2, ""), "{arguments:?}: {people:?}");
+        assert!(!people.stderr.is_empty());
+        room.glovebox(&[arguments, &["--json"]].concat()).failed("USAGE", 2);
+    }
+    let nowhere = room.glovebox(&["run", "agreements/x", "--room", "nowhere", "--key", "keys/runtime.pem", "--json"]);
+    nowhere.failed("ROOM_INVALID", 2);
+}
+
+/// Every code ends with the exit code that it is listed with.
+#[test]
+fn codes_are_listed_with_their_exit_codes() {
+    let listed = Fixture::new().glovebox(&["codes", "--json"]).succeeded();
+    let listed: Vec<(String, u64)> = listed["codes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|code| (code["code"].as_str().unwrap().to_owned(), code["exit_code"].as_u64().unwrap()))
+        .collect();
+    let known = glovebox::Code::ALL.iter().map(|code| (code.as_str().to_owned(), u64::from(code.stage().exit_code())));
+    assert_eq!(listed, known.collect::<Vec<_>>());
+    assert_eq!(listed.iter().map(|(code, _)| code).collect::<BTreeSet<_>>().len(), listed.len());
+}
+
+#[test]
+fn every_verb_prints_one_json_object_with_stable_keys() {
+    let room = Fixture::new();
+    let mut shapes = String::new();
+    let mut note = |what: &str, json: &Value| {
+        let mut objects = BTreeMap::new();
+        collect_keys(what, json, &mut objects);
+        objects.iter().for_each(|(path, keys)| shapes += &format!("{path}: {}\n", keys.join(" ")));
+    };
+    note("key new", &room.glovebox(&["key", "new", "--party", "agency", "--person", "eve", "--json"]).succeeded());
+    let agree = [&["agree", "questions/evil.wasm", "--json"], EVIL].concat();
+    note("agree", &room.glovebox(&agree).succeeded());
+    let approve = |who: &str| {
+        room.glovebox(&["approve", "agreements/evil-r1", "--json", "--key", &format!("keys/{who}.pem")]).succeeded()
+    };
+    note("approve", &approve("retailer.ana"));
+    approve("brand.dan");
+    let run = room.run("agreements/evil-r1").succeeded();
+    note("run", &run);
+    note("run, refused", &room.run("agreements/evil-r1").json());
+    note(
+        "agree, refused",
+        &room.glovebox(&["agree", "questions/none.wasm", "--destination", "reports", "--json"]).json(),
+    );
+    note("verify", &room.glovebox(&["--json", "verify", run["receipt"].as_str().unwrap()]).succeeded());
+    note("show", &room.glovebox(&["show", "--json", run["output"]["path"].as_str().unwrap()]).succeeded());
+    note("ledger", &room.glovebox(&["ledger", "--json"]).succeeded());
+    note("codes", &room.glovebox(&["codes", "--json"]).succeeded());
+    note("completions", &room.glovebox(&["completions", "bash", "--json"]).succeeded());
+    expect![[r#"
+        key new: holder key ok
+        agree: agreement agreement_id needs ok
+        approve: approval approved_by ok
+        run: charges decision ok output receipt run_id
+        run.charges[]: account cost lifetime
+        run.charges[].cost: bits_per_id delta_femtos epsilon_micros
+        run.charges[].lifetime: bits_per_id delta_femtos epsilon_micros
+        run.output: group_size_min guarantee noise path rows threshold
+        run.output.noise[]: name standard_deviation
+        run, refused: charges code decision fact ok receipt remedy run_id
+        agree, refused: code fact ok remedy
+        verify: agreement_id checks code decision ok run_id runtime
+        verify.checks[]: what
+        show: columns ok rows total
+        ledger: accounts ok
+        ledger.accounts[]: account spent
+        ledger.accounts[].spent: bits_per_id delta_femtos epsilon_micros
+        codes: codes ok
+        codes.codes[]: code exit_code meaning
+        completions: ok script
+    "#]]
+    .assert_eq(&shapes);
+}
+
+/// The sorted keys of every object, by its path; the elements of an array share one.
+fn collect_keys(at: &str, json: &Value, objects: &mut BTreeMap<String, Vec<String>>) {
+    match json {
+        Value::Object(fields) => {
+            objects.insert(at.to_owned(), fields.keys().cloned().collect());
+            fields.iter().for_each(|(name, value)| collect_keys(&format!("{at}.{name}"), value, objects));
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect_keys(&format!("{at}[]"), value, objects)),
+        _ => {}
+    }
+}
+
+/// Without `--json`: results on stdout, complaints on stderr, and the table as people read it.
+#[test]
+fn a_session_as_people_see_it() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    let agreed = room.glovebox(&[&["agree", "questions/evil.wasm"], EVIL].concat());
+    for piece in
+        ["rows (retailer's view rows): value", "to brand (out/reports)", "Needs the approval of: brand, retailer."]
+    {
+        assert!(agreed.stdout.contains(piece), "{}", agreed.stdout);
+    }
+    let ran = room.glovebox(&["run", &agreement]);
+    assert_eq!((ran.exit_code, ran.stderr.as_str()), (0, ""));
+    assert!(ran.stdout.starts_with("released out/reports/evil-r1.parquet (1 rows)\n"), "{}", ran.stdout);
+    let again = room.glovebox(&["run", &agreement]);
+    assert_eq!(again.exit_code, 6);
+    assert!(again.stdout.starts_with("refused: DESTINATION_EXISTS\nreceipt: receipts/"), "{}", again.stdout);
+    assert_eq!(again.stderr.lines().count(), 2);
+    let shown = room.glovebox(&["show", "out/reports/evil-r1.parquet"]).stdout;
+    assert!(shown.contains("│ group ┆ units ┆ value"), "{shown}");
+    let codes = room.glovebox(&["codes"]).stdout;
+    assert!(glovebox::Code::ALL.iter().all(|code| codes.contains(code.as_str())));
+    assert!(room.glovebox(&["ledger"]).stdout.contains("retailer to brand, per household"));
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let room = Fixture::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = room.glovebox(&["completions", shell]);
+        assert!(ran.exit_code == 0 && ran.stdout.contains("glovebox") && ran.stdout.len() > 1_000, "{shell}: {ran:?}");
+    }
+}
+
+/// A reader that has seen enough is no failure.
+#[test]
+fn a_closed_pipe() {
+    let room = Fixture::new();
+    let program = env!("CARGO_BIN_EXE_glovebox");
+    let script = format!("('{program}' codes; echo $? > code) | true");
+    assert!(Command::new("sh").args(["-c", &script]).current_dir(room.root()).status().unwrap().success());
+    assert_eq!(room.read_text("code"), "0\n");
+}
+
+#[test]
+fn private_keys_are_pem_files_for_their_owner_alone() {
+    let room = Fixture::new();
+    room.glovebox(&["key", "new", "--party", "agency", "--person", "eve", "--json"]).succeeded();
+    room.glovebox(&["key", "new", "--runtime", "second", "--key", "keys/second.pem", "--json"]).succeeded();
+    for key in ["keys/agency.eve.pem", "keys/second.pem"] {
+        let mode = fs::metadata(room.path(key)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{key} has mode {mode:o}");
+        assert!(room.read_text(key).starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        let Some(public) = openssl(&room, &["pkey", "-in", key, "-pubout", "-outform", "DER"]) else { return };
+        // The last 32 bytes of the DER form are the key itself.
+        let hex = data_encoding::HEXLOWER.encode(&public[public.len() - 32..]);
+        assert!(room.read_text("registry.json").contains(&hex), "openssl reads another key");
+    }
+}
+
+/// Whoever distrusts this program checks approvals and receipts with another.
+#[test]
+fn openssl_verifies_approvals_and_receipts() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    let released = room.released(&agreement);
+    for (file, key) in [(format!("{agreement}/retailer.ana.dsse.json"), "retailer.ana"), (released.receipt, "runtime")]
+    {
+        let envelope: Value = serde_json::from_slice(&room.read(&file)).unwrap();
+        let signature = BASE64.decode(envelope["signatures"][0]["sig"].as_str().unwrap().as_bytes()).unwrap();
+        room.write("signature", &signature);
+        room.write("message", &pre_authentication_encoding(IN_TOTO, &payload(&room.read(&file))));
+        let key = format!("keys/{key}.pem");
+        if openssl(&room, &["pkey", "-in", &key, "-pubout", "-out", "public.pem"]).is_none() {
+            return;
+        }
+        let verify = [
+            "pkeyutl",
+            "-verify",
+            "-pubin",
+            "-inkey",
+            "public.pem",
+            "-rawin",
+            "-in",
+            "message",
+            "-sigfile",
+            "signature",
+        ];
+        let said = String::from_utf8(openssl(&room, &verify).unwrap()).unwrap();
+        assert!(said.contains("Signature Verified Successfully"), "{file}: {said}");
+    }
+}
+
+/// What openssl prints; nothing, and a note, where it is not installed.
+#[track_caller]
+fn openssl(room: &Fixture, arguments: &[&str]) -> Option<Vec<u8>> {
+    let Ok(output) = Command::new("openssl").args(arguments).current_dir(room.root()).output() else {
+        println!("openssl is not installed: its reading of keys and signatures is not compared");
+        return None;
+    };
+    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(output.stdout)
+}

@@ -1,0 +1,246 @@
+//! Step 4, end to end: what is released against the same numbers counted by hand, and what the budget allows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use crate::support::data::{campaigns, purchases, redemptions};
+use crate::support::forge::EVIL;
+use crate::support::{CONTROLS, Fixture, Ran, Released, text};
+
+const K: u32 = 20;
+
+/// A tail of e^-20 either way: no test fails by chance.
+const SCALES: f64 = 20.0;
+
+const REACH: &[&str] = &["--destination", "sheets"];
+const LIST: &[&str] = &[
+    "--bind",
+    "purchases=categories",
+    "--set",
+    "category=SOFT DRINKS",
+    "--set",
+    "heavy_from=2",
+    "--destination",
+    "sheets",
+];
+
+/// What the reach question comes to, by group: units, spend, mean basket.
+type Cells = BTreeMap<(String, String), (u32, f64, f64)>;
+
+/// Counted by hand, with every household in its first `groups_max` groups.
+fn reach_by_hand(groups_max: usize) -> Cells {
+    let mut spend: BTreeMap<i64, (f64, BTreeSet<i64>, &str)> = BTreeMap::new();
+    for purchase in purchases() {
+        let entry = spend.entry(purchase.household).or_insert((0.0, BTreeSet::new(), purchase.income_band));
+        entry.0 += purchase.sales_value;
+        entry.1.insert(purchase.basket);
+    }
+    let mut kinds: BTreeMap<i64, BTreeSet<&str>> = BTreeMap::new();
+    for campaign in campaigns() {
+        kinds.entry(campaign.household).or_default().insert(campaign.kind);
+    }
+    let mut cells = Cells::new();
+    for (household, (spend, baskets, band)) in spend {
+        for kind in kinds.get(&household).into_iter().flatten().take(groups_max) {
+            let cell = cells.entry(((*kind).to_owned(), band.to_owned())).or_default();
+            *cell = (cell.0 + 1, cell.1 + spend, cell.2 + spend / baskets.len() as f64);
+        }
+    }
+    cells
+}
+
+/// Checks every cell of a release against the count by hand; `scale` is the noise scale of the counts.
+#[track_caller]
+fn is_reach(released: &Released, by_hand: &Cells, scale: f64) {
+    let threshold = released.json["output"]["threshold"].as_f64().unwrap() + f64::from(K) - 1.0;
+    let deviation = |measure: usize| released.json["output"]["noise"][measure]["standard_deviation"].as_f64().unwrap();
+    assert!((deviation(0) / scale - std::f64::consts::SQRT_2).abs() < 1e-9);
+    assert_eq!(released.table.total, 12, "a row for every cell of the closed domain");
+    let (counts, spends, means) =
+        (released.numbers("buyers"), released.numbers("spend"), released.numbers("mean_basket"));
+    let (mut shown, mut hidden) = (0, 0);
+    for (row, cells) in released.table.rows.iter().enumerate() {
+        let key = (cells[0].clone().unwrap(), cells[1].clone().unwrap());
+        let (units, spend, baskets) = by_hand.get(&key).copied().unwrap_or_default();
+        match (counts[row], spends[row], means[row]) {
+            (None, None, None) => {
+                assert!(f64::from(units) < threshold + SCALES * scale, "{key:?} of {units} is suppressed");
+                hidden += usize::from(units > 0);
+            }
+            (Some(count), Some(noisy_spend), Some(mean)) => {
+                assert!(units >= K, "{key:?} of {units} is released");
+                assert!(count >= threshold, "{key:?}: {count} is below the threshold {threshold}");
+                assert!((count - f64::from(units)).abs() <= SCALES * scale, "{key:?}: {count} for {units}");
+                assert!((noisy_spend - spend).abs() <= SCALES * deviation(1), "{key:?}: {noisy_spend} for {spend}");
+                let off = (mean - baskets / f64::from(units)).abs();
+                assert!((0.0..=200.0).contains(&mean) && off <= SCALES * deviation(2), "{key:?}: {mean}");
+                shown += 1;
+            }
+            cell => panic!("{key:?} is suppressed in part: {cell:?}"),
+        }
+    }
+    assert!(shown >= 4 && hidden >= 1, "the fixture shows nothing: {shown} shown, {hidden} hidden");
+}
+
+#[test]
+fn counts_are_those_counted_by_hand() {
+    let room = Fixture::new();
+    let released = room.released(&room.agreed("reach", REACH));
+    is_reach(&released, &reach_by_hand(3), 0.6);
+}
+
+#[test]
+fn a_unit_counts_in_no_more_groups_than_the_owners_allow() {
+    let room = Fixture::with_controls(&format!("{CONTROLS}, groups_per_unit_max = 1"));
+    let released = room.released(&room.agreed("reach", REACH));
+    is_reach(&released, &reach_by_hand(1), 0.2);
+}
+
+/// The strictest owner's number holds, whichever owner it is.
+#[test]
+fn the_strictest_owner_wins() {
+    let room = Fixture::new();
+    // The text has the retailer first; the brand's k stands second.
+    let at = room.read_text("room.toml").rfind("group_size_min = 20").unwrap();
+    let mut terms = room.read_text("room.toml");
+    terms.replace_range(at.., &terms[at..].replacen("group_size_min = 20", "group_size_min = 90", 1));
+    room.write("room.toml", terms.as_bytes());
+    let released = room.released(&room.agreed("reach", REACH));
+    assert_eq!(released.json["output"]["group_size_min"], 90);
+    let by_hand = reach_by_hand(3);
+    for (row, count) in released.table.rows.iter().zip(released.numbers("buyers")) {
+        let key = (row[0].clone().unwrap(), row[1].clone().unwrap());
+        let units = by_hand.get(&key).map_or(0, |cell| cell.0);
+        assert!(count.is_none() || units >= 90, "{key:?} of {units}");
+    }
+}
+
+/// Five runs of one agreement: groups below k stay away, and no two runs draw the same noise.
+#[test]
+fn small_groups_never_leave_and_noise_is_fresh() {
+    let room = Fixture::new();
+    let agreement = room.agreed("reach", REACH);
+    let by_hand = reach_by_hand(3);
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let released = room.released(&agreement);
+        is_reach(&released, &by_hand, 0.6);
+        fs::remove_file(room.path(&released.output)).unwrap();
+        let spends: Vec<_> = released.numbers("spend").into_iter().flatten().map(f64::to_bits).collect();
+        assert!(!seen.contains(&spends), "two runs with the same noise");
+        seen.push(spends);
+    }
+}
+
+fn list_by_hand() -> Vec<Vec<Option<String>>> {
+    let reached: BTreeSet<i64> = campaigns().iter().map(|campaign| campaign.household).collect();
+    let redeemed: BTreeSet<i64> = redemptions().into_iter().map(|(household, _)| household).collect();
+    let mut bought: BTreeMap<i64, usize> = BTreeMap::new();
+    for purchase in purchases().iter().filter(|purchase| purchase.category == Some("SOFT DRINKS")) {
+        *bought.entry(purchase.household).or_default() += 1;
+    }
+    let is_in = |household: &i64| reached.contains(household) && !redeemed.contains(household);
+    let segment = |lines: usize| if lines >= 2 { "heavy" } else { "light" };
+    let row = |(household, lines): (i64, usize)| vec![Some(household.to_string()), Some(segment(lines).to_owned())];
+    bought.into_iter().filter(|(household, _)| is_in(household)).map(row).collect()
+}
+
+#[test]
+fn a_list_holds_the_recipients_own_units_sorted_and_once() {
+    let room = Fixture::new();
+    let released = room.released(&room.agreed("nonredeemers", LIST));
+    assert_eq!(released.table.columns, ["household_id", "segment"]);
+    assert_eq!(released.table.rows, list_by_hand());
+    assert!(released.table.total > 100);
+
+    let id = |row: &Vec<Option<String>>| row[0].as_ref().unwrap().parse::<i64>().unwrap();
+    let ids: Vec<i64> = released.table.rows.iter().map(id).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b));
+    let own: BTreeSet<i64> = campaigns().iter().map(|campaign| campaign.household).collect();
+    assert!(ids.iter().all(|id| own.contains(id)));
+    assert_eq!(room.spent().values().copied().collect::<Vec<_>>(), [(0, 2), (0, 2)]);
+}
+
+#[test]
+fn a_list_is_the_same_every_time() {
+    let room = Fixture::new();
+    let agreement = room.agreed("nonredeemers", LIST);
+    let [first, second] = [1, 2].map(|_| {
+        let released = room.released(&agreement);
+        let bytes = room.read(&released.output);
+        fs::remove_file(room.path(&released.output)).unwrap();
+        bytes
+    });
+    assert_eq!(first, second);
+}
+
+/// The size of a list is known only after the run, and refusing it tells something: the run is charged.
+#[test]
+fn a_list_that_is_too_small() {
+    let room = Fixture::with_controls("list_size_min = 1000");
+    let agreement = room.agreed("nonredeemers", LIST);
+    let ran = room.run(&agreement);
+    room.is_refused(&ran, "LIST_TOO_SMALL", 5);
+    assert!(room.outputs().is_empty());
+    assert_eq!(room.spent().values().copied().collect::<Vec<_>>(), [(0, 2), (0, 2)]);
+    assert_eq!(ran.json()["charges"].as_array().unwrap().len(), 2);
+    assert!(!ran.stderr.contains(&list_by_hand().len().to_string()), "{}", ran.stderr);
+}
+
+/// Runs until the budget is spent; then nothing more comes out, and the ledger stands at its cap.
+#[test]
+fn a_budget_ends() {
+    for (controls, question, arguments, cap) in [
+        ("epsilon = 10.0, lifetime_epsilon = 20.0, group_size_min = 20", "evil", EVIL, (20_000_000, 0)),
+        // What is left is less than a run costs.
+        ("epsilon = 2.0, lifetime_epsilon = 3.9, group_size_min = 20", "evil", EVIL, (2_000_000, 0)),
+        ("delta = 1e-6, lifetime_delta = 2e-6, group_size_min = 20", "evil", EVIL, (2_000_000, 0)),
+        ("lifetime_bits_per_id = 3, list_size_min = 20", "nonredeemers", LIST, (0, 2)),
+    ] {
+        let room = Fixture::with_controls(controls);
+        let agreement = room.agreed(question, arguments);
+        let mut runs = 0;
+        while room.spent().values().max() != Some(&cap) {
+            let released = room.released(&agreement);
+            fs::remove_file(room.path(&released.output)).unwrap();
+            runs += 1;
+            assert!(runs <= 2, "{controls}: {:?}", room.spent());
+        }
+        room.refused(&agreement, "BUDGET_EXHAUSTED", 5);
+        // A new agreement has no new budget.
+        let next = room.agreed(question, arguments);
+        room.refused(&next, "BUDGET_EXHAUSTED", 5);
+        assert!(room.spent().values().all(|spent| *spent == cap), "{controls}");
+    }
+}
+
+/// Four processes at once on a budget for two.
+#[test]
+fn a_budget_ends_for_processes_that_race() {
+    let room = Fixture::with_controls("epsilon = 10.0, lifetime_epsilon = 20.0, group_size_min = 20");
+    let agreements: Vec<String> = (0..4).map(|_| room.agreed("evil", EVIL)).collect();
+    let start = |agreement: &String| {
+        let mut command = room.command();
+        command.args(["run", agreement, "--json", "--threads", "1"]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let running: Vec<_> = agreements.iter().map(start).collect();
+    let ran: Vec<Ran> = running.into_iter().map(|child| Ran::of(child.wait_with_output().unwrap())).collect();
+    let (released, refused): (Vec<_>, Vec<_>) = ran.iter().partition(|ran| ran.exit_code == 0);
+    assert_eq!((released.len(), refused.len()), (2, 2), "{ran:?}");
+    refused.iter().for_each(|ran| room.is_refused(ran, "BUDGET_EXHAUSTED", 5));
+    assert!(refused.iter().all(|ran| ran.json()["charges"] == serde_json::json!([])));
+    let files: Vec<String> = released.iter().map(|ran| text(&ran.json()["output"]["path"])).collect();
+    assert_eq!(room.outputs().len(), 2 * files.len(), "outputs and their openings, and nothing else");
+    assert_eq!(room.spent().values().copied().collect::<Vec<_>>(), [(20_000_000, 0)]);
+}
+
+#[test]
+fn a_damaged_ledger_stops_every_run() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    room.write("ledger.sqlite", &[b'x'; 8192]);
+    let ran = room.run(&agreement);
+    room.is_refused(&ran, "LEDGER_FAILED", 7);
+    assert!(room.outputs().is_empty());
+}

@@ -1,0 +1,111 @@
+//! Step 2 from outside: views that are not what the question needs. What a view may be is tested beside the code.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+
+use crate::support::Fixture;
+use crate::support::data::{floats, ints, write_parquet};
+use crate::support::forge::EVIL;
+
+const HOUSEHOLDS: &str = "data/retailer/households.parquet";
+
+#[test]
+fn columns_that_do_not_fit() {
+    let select = "SELECT household_id, value FROM";
+    for (code, sql) in [
+        ("COLUMN_TYPE", "SELECT household_id, CAST(value AS VARCHAR) AS value FROM"),
+        ("COLUMN_TYPE", "SELECT household_id, CAST(value AS BIGINT) AS value FROM"),
+        ("COLUMN_MISSING", "SELECT household_id, value AS amount FROM"),
+    ] {
+        let room = Fixture::new();
+        room.edit("room.toml", select, sql);
+        let agreement = room.agreed("evil", EVIL);
+        room.refused(&agreement, code, 3);
+    }
+    for (code, sql) in [
+        ("COLUMN_MISSING", "SELECT value FROM"),
+        ("COLUMN_TYPE", "SELECT value > 1 AS household_id, value FROM"),
+        ("VIEW_INVALID", "SELECT nothing FROM"),
+        ("VIEW_INVALID", "DELETE FROM"),
+    ] {
+        let room = Fixture::new();
+        room.edit("room.toml", select, sql);
+        room.not_agreed("evil", EVIL, code, 3);
+    }
+}
+
+/// Numbers here and text there would join no unit, and look like an empty answer.
+#[test]
+fn unit_columns_of_two_types() {
+    let room = Fixture::new();
+    room.edit(
+        "room.toml",
+        "SELECT household_id, basket_id",
+        "SELECT CAST(household_id AS VARCHAR) AS household_id, basket_id",
+    );
+    let agreement = room.agreed("reach", &["--destination", "reports"]);
+    room.refused(&agreement, "COLUMN_TYPE", 3);
+}
+
+#[test]
+fn a_unit_column_of_nulls_only() {
+    let room = Fixture::new();
+    let nulls: ArrayRef = Arc::new(Int64Array::from(vec![None::<i64>; 3]));
+    write_parquet(&room.path(HOUSEHOLDS), &[("household_id", nulls), ("value", floats([1.0, 2.0, 3.0].into_iter()))]);
+    let agreement = room.agreed("evil", EVIL);
+    room.refused(&agreement, "UNIT_NULL", 3);
+}
+
+#[test]
+fn an_empty_view() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    write_parquet(&room.path(HOUSEHOLDS), &[("household_id", ints(vec![])), ("value", floats([].into_iter()))]);
+    room.refused(&agreement, "VIEW_EMPTY", 3);
+    // Rows there are, but none that the view's SQL keeps.
+    write_parquet(&room.path(HOUSEHOLDS), &[("household_id", ints(vec![1])), ("value", floats([61.0].into_iter()))]);
+    room.refused(&agreement, "VIEW_EMPTY", 3);
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    let (path, honest) = (room.path(HOUSEHOLDS), room.read(HOUSEHOLDS));
+    for bytes in
+        [&honest[..honest.len() / 2], &honest[..honest.len() - 1], &honest[..4], b"", b"household_id,value\n1,2\n"]
+    {
+        room.write(HOUSEHOLDS, bytes);
+        room.refused(&agreement, "VIEW_UNREADABLE", 3);
+        room.not_agreed("evil", EVIL, "VIEW_UNREADABLE", 3);
+    }
+    // The footer is whole and the rows are not: found out only when they are read.
+    let mut torn = honest.clone();
+    torn[4..64].fill(0xff);
+    room.write(HOUSEHOLDS, &torn);
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+
+    fs::remove_file(&path).unwrap();
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+    fs::create_dir(&path).unwrap();
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+}
+
+#[test]
+fn a_source_behind_a_symlink() {
+    let (room, other) = (Fixture::new(), Fixture::new());
+    let agreement = room.agreed("evil", EVIL);
+    let path = room.path(HOUSEHOLDS);
+    fs::remove_file(&path).unwrap();
+    for target in [other.path(HOUSEHOLDS), room.path("data/brand/campaigns.parquet"), "/dev/zero".into()] {
+        symlink(&target, &path).unwrap();
+        room.refused(&agreement, "VIEW_UNREADABLE", 3);
+        fs::remove_file(&path).unwrap();
+    }
+    fs::rename(room.path("data/retailer"), room.path("data/aside")).unwrap();
+    symlink(other.path("data/retailer"), room.path("data/retailer")).unwrap();
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+}

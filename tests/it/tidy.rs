@@ -1,0 +1,129 @@
+//! What reviewers would otherwise have to look for: every file says what it is, no test is asleep, no link is dead.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::checkout;
+
+/// The Rust files below the given folders of the checkout.
+fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    folders.iter().for_each(|folder| collect(&checkout().join(folder), "rs", &mut files));
+    assert!(files.len() > 5, "{folders:?} hold no sources");
+    files
+}
+
+fn collect(folder: &Path, ending: &str, files: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry")) {
+        let path = entry.path();
+        if path.is_dir() && entry.file_name() != "target" {
+            collect(&path, ending, files);
+        } else if path.extension().is_some_and(|found| found == ending) {
+            files.push((path.clone(), fs::read_to_string(&path).expect("text")));
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for (path, text) in sources(&["runtime/src", "sdk/src", "xtask/src", "guest-examples", "tests"]) {
+        assert!(text.starts_with("//! "), "{} does not start with `//! `", path.display());
+    }
+}
+
+#[test]
+fn no_test_is_asleep_and_nothing_is_left_to_do() {
+    // Written in two parts, so that this file passes.
+    let banned = [concat!("#[ig", "nore"), concat!("to", "do!("), concat!("unimple", "mented!("), concat!("db", "g!(")];
+    for (path, text) in sources(&["runtime/src", "sdk/src", "xtask/src", "guest-examples", "tests"]) {
+        for word in banned {
+            assert!(!text.contains(word), "{} has `{word}`", path.display());
+        }
+    }
+}
+
+/// The documents at the root of the checkout and below `docs`.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    collect(&checkout().join("docs"), "md", &mut files);
+    for name in ["README.md", "CONTRIBUTING.md"] {
+        let path = checkout().join(name);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        files.push((path, text));
+    }
+    assert!(files.len() > 10, "the documents have moved");
+    files
+}
+
+#[test]
+fn every_relative_link_in_the_documents_leads_somewhere() {
+    for (path, text) in documents() {
+        for target in links(&text) {
+            let target = target.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let found = path.parent().expect("a folder").join(target);
+            assert!(found.exists(), "{} links to {target}, which is not there", path.display());
+        }
+    }
+}
+
+/// The targets of `[text](target)`, outside of code.
+fn links(text: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let mut targets = Vec::new();
+    for line in text.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        if is_code {
+            continue;
+        }
+        let plain = line.split('`').step_by(2);
+        targets
+            .extend(plain.flat_map(|piece| piece.split("](").skip(1)).filter_map(|rest| rest.split([')', ' ']).next()));
+    }
+    targets
+}
+
+/// A promise stands in the specification with the tests that keep it; each of them must be there.
+#[test]
+fn every_test_that_the_specification_names_exists() {
+    let specification = fs::read_to_string(checkout().join("docs/specification.md")).expect("a specification");
+    let trees = sources(&["runtime/src", "sdk", "xtask/src", "guest-examples", "tests"]);
+    let functions: BTreeSet<&str> = trees.iter().flat_map(|(_, text)| functions(text)).collect();
+    let enforcers = enforcers(&specification);
+    assert!(enforcers.len() > 50, "the specification's tables are not read");
+    let missing: Vec<&str> = enforcers.into_iter().filter(|name| !functions.contains(name)).collect();
+    assert!(missing.is_empty(), "docs/specification.md names tests that are not there: {missing:?}");
+}
+
+fn functions(text: &str) -> impl Iterator<Item = &str> {
+    text.split("fn ").skip(1).filter_map(|rest| rest.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).next())
+}
+
+/// What stands in backticks in the column `Enforced by`, by its last name: `gate::no_approval` is `no_approval`.
+fn enforcers(text: &str) -> Vec<&str> {
+    let mut column = None;
+    let mut names = Vec::new();
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if !line.trim_start().starts_with('|') {
+            column = None;
+        } else if let Some(found) = cells.iter().position(|cell| cell.eq_ignore_ascii_case("enforced by")) {
+            column = Some(found);
+        } else if let Some(cell) = column.and_then(|column| cells.get(column)) {
+            let quoted = cell.split('`').skip(1).step_by(2);
+            names.extend(quoted.map(|name| name.rsplit("::").next().unwrap_or(name)));
+        }
+    }
+    names
+}
+
+#[test]
+fn the_tidy_rules_themselves_work() {
+    assert_eq!(links("a [b](c.md#d) `[e](f)`\n```\n[g](h)\n```\n[i](j \"k\")"), ["c.md#d", "j"]);
+    let table = "| Promise | Enforced by |\n|---|---|\n| x | `gate::a_b`, `c` |\n\n| `d` | `e` |";
+    assert_eq!(enforcers(table), ["a_b", "c"]);
+    assert_eq!(functions("pub fn a_b() {}\nfn c<T>()").collect::<Vec<_>>(), ["a_b", "c"]);
+}
