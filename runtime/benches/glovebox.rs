@@ -15,6 +15,10 @@ use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use glovebox::{Clock, KeyHolder, Proposal, Random, Request, agree, approve, bench, load_key, new_key, open_room, run};
 use parquet::arrow::ArrowWriter;
 
+/// The program's own allocator, for both sides of every ratio.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const ROUNDS: usize = 5;

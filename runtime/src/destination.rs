@@ -85,7 +85,11 @@ pub(crate) fn deliver(released: Released, dir: &Dir, random: &mut Random) -> Res
         std::io::ErrorKind::AlreadyExists => exists(&path),
         _ => failed(&path, &error),
     })?;
-    beside.publish(Existing::Replace).map_err(|error| failed(&path, &error))?;
+    beside.publish(Existing::Replace).map_err(|error| {
+        // Without its opening a result cannot be verified: neither of them stays.
+        let _ = dir.remove_file(&path);
+        failed(&opening_path(&path), &error)
+    })?;
     Ok(Delivered { rows: table.num_rows(), commitment: opening.commit(&bytes), approved, path })
 }
 

@@ -71,6 +71,7 @@ const SCHEMA: &str = "
 impl Ledger {
     /// Opens the ledger of a room, and makes it where there is none.
     pub fn open(room: &Path) -> Result<Self> {
+        crate::open_room(room)?;
         let connection = Connection::open(room.join(LEDGER_FILE)).map_err(failed)?;
         connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
