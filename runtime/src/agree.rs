@@ -194,6 +194,15 @@ fn write_summary(
     for parameter in &agreement.parameters {
         writeln!(text, "  parameter {} = {}", parameter.name, parameter.value)?;
     }
+    let limits = &agreement.limits;
+    writeln!(
+        text,
+        "  (in at most {} fuel, {} MiB of memory and {} s per {})",
+        limits.fuel_per_unit,
+        limits.memory_bytes_per_unit >> 20,
+        limits.milliseconds_per_unit / 1_000,
+        agreement.unit
+    )?;
     writeln!(text, "\nWhat can leave, to {} ({}):", agreement.destination.recipient, agreement.destination.folder)?;
     match manifest.kind {
         Kind::Analytical => write_groups(text, manifest, mechanism)?,

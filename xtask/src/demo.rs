@@ -135,7 +135,6 @@ impl Shell {
         if swapped == terms {
             bail!("the demo's room.toml has no view to swap");
         }
-        fs::remove_file(self.room.join("out/reports/reach-r1.parquet"))?;
         fs::write(&path, swapped)?;
         let output = self
             .command(&["run", "agreements/reach-r1", "--json"])

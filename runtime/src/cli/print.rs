@@ -42,7 +42,9 @@ impl Printed {
 
     pub(super) fn usage(error: &clap::Error) -> Self {
         let text = error.to_string();
-        let fact = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // The complaint, which may list arguments, stands before the first empty line; then comes help.
+        let complaint: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let fact = complaint.join(" ").trim_start_matches("error: ").to_owned();
         Self::fault(&Fault::new(Code::Usage, fact, "see `glovebox --help`"))
     }
 
