@@ -85,8 +85,9 @@ fn usage_errors_end_with_2() {
         assert!(!people.stderr.is_empty());
         room.glovebox(&[arguments, &["--json"]].concat()).failed("USAGE", 2);
     }
-    let nowhere = room.glovebox(&["run", "agreements/x", "--room", "nowhere", "--key", "keys/runtime.pem", "--json"]);
-    nowhere.failed("ROOM_INVALID", 2);
+    for arguments in [["run", "x", "--key", "keys/runtime.pem"].as_slice(), &["verify", "x"], &["ledger"]] {
+        room.glovebox(&[arguments, &["--room", "nowhere", "--json"]].concat()).failed("ROOM_INVALID", 2);
+    }
 }
 
 /// Every code ends with the exit code that it is listed with.

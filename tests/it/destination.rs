@@ -82,6 +82,20 @@ fn a_destination_that_exists() {
     room.refused(&agreement, "DESTINATION_EXISTS", 6);
 }
 
+/// A result whose opening cannot be put beside it could not be verified by anyone: it is taken back.
+#[test]
+fn a_result_without_its_opening() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    fs::create_dir_all(room.path("out/reports/evil-r1.parquet.opening.json")).unwrap();
+    let ran = room.run(&agreement);
+    room.is_refused(&ran, "DESTINATION_FAILED", 6);
+    assert!(room.outputs().is_empty());
+    // It fails after the run was charged, and the receipt says so.
+    assert_eq!(ran.json()["charges"].as_array().unwrap().len(), 1);
+    assert_eq!(room.spent().values().copied().collect::<Vec<_>>(), [(10_000_000, 0)]);
+}
+
 #[test]
 fn a_destination_folder_that_leads_out_of_the_room() {
     let elsewhere = tempfile::tempdir().unwrap();

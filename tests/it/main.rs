@@ -1,6 +1,15 @@
 //! The integration tests: one binary, through the public API and the real program.
 //!
-//! Modules follow the data path. What a room, a refusal and a release look like is in [`support`].
+//! There is a module for each step of the data path, and `bad_input`, `cli` and `tidy` across them. What a room, a
+//! refusal and a release look like is in [`support`].
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on stops, and says with which row"
+)]
 
 mod support;
 
