@@ -43,6 +43,26 @@ fn no_test_is_asleep_and_nothing_is_left_to_do() {
     }
 }
 
+/// Both workspaces forbid it and every crate inherits that; `forbid` cannot be lifted further down.
+#[test]
+fn no_crate_may_have_unsafe_code() {
+    let mut manifests = Vec::new();
+    ["runtime", "sdk", "xtask", "guest-examples"]
+        .iter()
+        .for_each(|folder| collect(&checkout().join(folder), "toml", &mut manifests));
+    manifests.retain(|(path, _)| path.ends_with("Cargo.toml"));
+    let root = checkout().join("Cargo.toml");
+    manifests.push((root.clone(), fs::read_to_string(root).expect("a manifest")));
+    let (workspaces, crates): (Vec<_>, Vec<_>) = manifests.iter().partition(|(_, text)| text.contains("[workspace]"));
+    assert!(workspaces.len() == 2 && crates.len() >= 5, "{} and {}", workspaces.len(), crates.len());
+    for (path, text) in workspaces {
+        assert!(text.contains("unsafe_code = \"forbid\""), "{}", path.display());
+    }
+    for (path, text) in crates {
+        assert!(text.contains("[lints]\nworkspace = true"), "{}", path.display());
+    }
+}
+
 /// The documents at the root of the checkout and below `docs`.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
