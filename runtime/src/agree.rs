@@ -117,8 +117,10 @@ fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, 
                 format!("bind one with --bind {}=VIEW; the room has: {views}", slot.slot),
             )
         })?;
-        let schema_sha256 = provision::describe(dir, &view)?.sha256();
-        Ok(BoundView { slot: slot.slot.clone(), view, schema_sha256 })
+        let schema = provision::describe(dir, &view)?;
+        // What would be refused at every run is refused before people read and sign it.
+        schema.check_slot(slot)?;
+        Ok(BoundView { slot: slot.slot.clone(), schema_sha256: schema.sha256(), view })
     };
     manifest.slots.iter().map(bind).collect()
 }

@@ -78,7 +78,8 @@ codes! {
     Usage = "USAGE" "the command line or the request is wrong",
     RoomInvalid = "ROOM_INVALID" "room.toml is missing, malformed or contradicts itself",
     KeyExists = "KEY_EXISTS" "the key file or the person's key is there already",
-    KeyUnreadable = "KEY_UNREADABLE" "a private key file is missing or is not an Ed25519 PKCS#8 PEM file",
+    KeyUnknown = "KEY_UNKNOWN" "the runtime's key is not registered, so no one could verify its receipts",
+        KeyUnreadable = "KEY_UNREADABLE" "a private key file is missing or is not an Ed25519 PKCS#8 PEM file",
     }
     Gate {
     ManifestInvalid = "MANIFEST_INVALID" "question.toml is malformed, has an unknown field or version, or contradicts itself",

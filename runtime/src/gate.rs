@@ -154,6 +154,19 @@ pub(crate) fn read_registry(dir: &Dir) -> Result<PinnedRegistry> {
     Ok(PinnedRegistry { registry: Registry::parse(&bytes)?, digest: FileDigest::of(&bytes) })
 }
 
+/// A receipt must verify for someone else. A registry that cannot be read is for [`admit`] to refuse, with a receipt.
+pub(crate) fn check_runtime_key(dir: &Dir, key: &SigningKey) -> Result<()> {
+    let Ok(PinnedRegistry { registry, .. }) = read_registry(dir) else { return Ok(()) };
+    match registry.holder_of(&key.0.verifying_key()) {
+        Some(KeyHolder::Runtime { .. }) => Ok(()),
+        _ => Err(Fault::new(
+            Code::KeyUnknown,
+            "the key is not registered as a runtime's",
+            "register one with `glovebox key new --runtime ID`, or name the registered one with --key",
+        )),
+    }
+}
+
 pub(crate) fn read(dir: &Dir, path: &str, max: u64, code: Code) -> Result<Vec<u8>> {
     files::read(dir, path, max).map_err(|error| {
         Fault::new(code, format!("cannot read {path}: {error}"), "check that the file is there, in the room's folder")

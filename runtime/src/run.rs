@@ -100,6 +100,7 @@ pub struct ReleasedResult {
 /// Runs a question, if every affected party approved it, and writes a receipt whatever happens.
 pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
     let dir = crate::open_room(request.room)?;
+    gate::check_runtime_key(&dir, request.key)?;
     let mut random = Random::from_os()?;
     let run_id = data_encoding::HEXLOWER.encode(&random.bytes::<16>());
     let mut trace = Trace::new(run_id, request.clock.now(), request.agreement);

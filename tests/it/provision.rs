@@ -14,26 +14,35 @@ const HOUSEHOLDS: &str = "data/retailer/households.parquet";
 
 #[test]
 fn columns_that_do_not_fit() {
-    let select = "SELECT household_id, value FROM";
     for (code, sql) in [
         ("COLUMN_TYPE", "SELECT household_id, CAST(value AS VARCHAR) AS value FROM"),
         ("COLUMN_TYPE", "SELECT household_id, CAST(value AS BIGINT) AS value FROM"),
         ("COLUMN_MISSING", "SELECT household_id, value AS amount FROM"),
-    ] {
-        let room = Fixture::new();
-        room.edit("room.toml", select, sql);
-        let agreement = room.agreed("evil", EVIL);
-        room.refused(&agreement, code, 3);
-    }
-    for (code, sql) in [
         ("COLUMN_MISSING", "SELECT value FROM"),
         ("COLUMN_TYPE", "SELECT value > 1 AS household_id, value FROM"),
         ("VIEW_INVALID", "SELECT nothing FROM"),
         ("VIEW_INVALID", "DELETE FROM"),
     ] {
         let room = Fixture::new();
-        room.edit("room.toml", select, sql);
+        room.edit("room.toml", "SELECT household_id, value FROM", sql);
         room.not_agreed("evil", EVIL, code, 3);
+    }
+}
+
+/// The same once everybody has signed: a manifest that the parties forged together asks for another type.
+#[test]
+fn columns_that_do_not_fit_an_agreed_question() {
+    let room = Fixture::new();
+    let agreement = room.agree("evil", EVIL);
+    let manifest = room.read_text("questions/evil.toml");
+    for (code, to) in [
+        ("COLUMN_TYPE", "type = \"utf8\" }"),
+        ("COLUMN_MISSING", "type = \"float64\" }, { name = \"none\", type = \"int64\" }"),
+    ] {
+        let changed = manifest.replacen("type = \"float64\" }", to, 1);
+        assert_ne!(changed, manifest, "the manifest has no such column");
+        room.forge_question(&agreement, &room.component("evil"), changed.as_bytes());
+        room.refused(&agreement, code, 3);
     }
 }
 

@@ -71,7 +71,14 @@ const SCHEMA: &str = "
 impl Ledger {
     /// Opens the ledger of a room, and makes it where there is none.
     pub fn open(room: &Path) -> Result<Self> {
-        crate::open_room(room)?;
+        let dir = crate::open_room(room)?;
+        if dir.symlink_metadata(LEDGER_FILE).is_ok_and(|ledger| !ledger.is_file()) {
+            return Err(Fault::new(
+                Code::LedgerFailed,
+                format!("{LEDGER_FILE} is not a regular file"),
+                "restore the room's own ledger in its place",
+            ));
+        }
         let connection = Connection::open(room.join(LEDGER_FILE)).map_err(failed)?;
         connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
