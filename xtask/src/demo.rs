@@ -59,7 +59,8 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
 /// The program as a user has it, in the profile that tests use as well.
 fn build_program(root: &Path) -> Result<PathBuf> {
     say("building glovebox (the first time takes a while: it brings its own SQL engine and compiler)");
-    cargo(root, &["build", "--package", "glovebox", "--bin", "glovebox"], &[])?;
+    // The whole workspace, so that features unify as they do for the tests and nothing is built twice.
+    cargo(root, &["build", "--workspace"], &[])?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(target.join("debug/glovebox"))
 }
