@@ -63,6 +63,21 @@ fn no_crate_may_have_unsafe_code() {
     }
 }
 
+/// A run is decided by its inputs, `clock.rs` and `random.rs`. The benchmark's stopwatch is not part of a run.
+#[test]
+fn time_and_randomness_have_one_source_each() {
+    let sources = sources(&["runtime/src"]);
+    let holders = |word: &str| -> BTreeSet<&str> {
+        let holding = sources.iter().filter(|(_, text)| text.contains(word));
+        holding.filter_map(|(path, _)| path.file_name()?.to_str()).collect()
+    };
+    assert_eq!(holders("Utc::now("), BTreeSet::from(["clock.rs"]));
+    assert_eq!(holders("SystemTime::now("), BTreeSet::new());
+    assert_eq!(holders("Instant::now("), BTreeSet::from(["bench.rs"]));
+    assert_eq!(holders("getrandom::"), BTreeSet::from(["random.rs"]));
+    assert_eq!(holders("ChaCha20Rng::"), BTreeSet::from(["random.rs"]));
+}
+
 /// The documents at the root of the checkout and below `docs`.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();

@@ -91,8 +91,7 @@ impl Question {
     }
 
     /// The floor under [`ask`](Self::ask): instantiate, call with nothing, drop. For benchmarks.
-    pub(crate) fn bare_calls_per_second(&self, count: usize) -> f64 {
-        let start = std::time::Instant::now();
+    pub(crate) fn call_bare(&self, count: usize) {
         for _ in 0..count {
             let mut store = Store::new(self.pre.engine(), Allowance::new(&self.limits));
             let _ = store.set_fuel(self.limits.fuel_per_unit);
@@ -107,7 +106,6 @@ impl Question {
             });
             assert!(called.is_ok(), "the baseline question answers");
         }
-        crate::bench::per_second(count, start)
     }
 
     fn store(&self) -> Result<Store<Allowance>> {
