@@ -99,8 +99,11 @@ fn lay_room(room: &Path, questions: &Path, units: usize) -> Result<()> {
         fs::copy(questions.join(file), room.join("questions").join(file))?;
     }
     fs::write(room.join("room.toml"), include_str!("room.toml"))?;
-    write_purchases(&room.join("purchases.parquet"), units)?;
-    write_campaigns(&room.join("campaigns.parquet"), units)?;
+    for party in ["retailer", "brand"] {
+        fs::create_dir_all(room.join("data").join(party))?;
+    }
+    write_purchases(&room.join("data/retailer/purchases.parquet"), units)?;
+    write_campaigns(&room.join("data/brand/campaigns.parquet"), units)?;
     let dir = open_room(room)?;
     let mut random = Random::from_os()?;
     let person = |party: &str| KeyHolder::Person { party: party.into(), person: "ana".into() };
@@ -195,8 +198,8 @@ fn run_natively(room: &Path, threads: usize) -> Result<Duration> {
     let start = Instant::now();
     runtime.block_on(async {
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(threads));
-        for table in ["purchases", "campaigns"] {
-            let path = room.join(format!("{table}.parquet"));
+        for (party, table) in [("retailer", "purchases"), ("brand", "campaigns")] {
+            let path = room.join(format!("data/{party}/{table}.parquet"));
             let raw = format!("{table}_raw");
             context.register_parquet(&raw, path.to_string_lossy(), ParquetReadOptions::default()).await?;
         }
@@ -238,17 +241,12 @@ fn high_water_mark(status: &str) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Each run of the benchmark is a fresh room but for its data: a result is never overwritten, a budget never refreshed.
+/// A result is never written over, so each run begins without the one before. The budget lasts for all of them.
 fn clear_results(room: &Path) -> Result<()> {
-    for entry in ["out", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
-        let path = room.join(entry);
-        if path.is_dir() {
-            fs::remove_dir_all(path)?;
-        } else if path.exists() {
-            fs::remove_file(path)?;
-        }
+    match fs::remove_dir_all(room.join("out")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {

@@ -188,7 +188,7 @@ impl Cli {
             Command::Run(args) => execute(room, &args, self.json),
             Command::Verify { receipt } => Ok(Printed::verified(&glovebox::verify(&open_room(room)?, &receipt)?)),
             Command::Show { file, rows } => Ok(Printed::table(&glovebox::preview(&file, rows)?)),
-            Command::Ledger => Ok(Printed::ledger(&Ledger::open(room)?.lines()?)),
+            Command::Ledger => Ok(Printed::ledger(&Ledger::open(&open_room(room)?)?.lines()?)),
             Command::Codes => Ok(Printed::codes()),
             Command::Completions { shell } => {
                 let mut script = Vec::new();

@@ -15,7 +15,7 @@ use crate::files::{Existing, Staged};
 use crate::gate::Approved;
 use crate::privacy::Released;
 use crate::random::Random;
-use crate::room::{Format, Kind, sha256_hex};
+use crate::room::{Agreement, Format, Kind, sha256_hex};
 
 /// Space that must be free at the destination before a run begins.
 const PROBE_BYTES: usize = 256 << 10;
@@ -28,6 +28,11 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    /// A salt of any other form could hold a piece of the file, and so stand for a shorter one.
+    pub(crate) fn is_well_formed(&self) -> bool {
+        self.salt.len() == 64 && self.salt.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    }
+
     /// SHA-256 over salt and bytes: without the salt, small results could be guessed from it.
     pub(crate) fn commit(&self, bytes: &[u8]) -> String {
         sha256_hex(&[self.salt.as_bytes(), bytes].concat())
@@ -44,8 +49,7 @@ pub(crate) struct Delivered {
 }
 
 /// The result's path in the room. A result is never written over another.
-pub(crate) fn path_of(approved: &Approved) -> String {
-    let agreement = approved.agreement();
+pub(crate) fn path_of(agreement: &Agreement) -> String {
     let destination = &agreement.destination;
     format!("{}/{}-r{}.{}", destination.folder, agreement.question, agreement.revision, destination.format.extension())
 }
@@ -57,7 +61,7 @@ pub(crate) fn opening_path(output: &str) -> String {
 
 /// Makes sure that the result can be written, before it costs anything.
 pub(crate) fn prepare(approved: &Approved, dir: &Dir) -> Result<()> {
-    let path = path_of(approved);
+    let path = path_of(approved.agreement());
     if dir.symlink_metadata(&path).is_ok() {
         return Err(exists(&path));
     }
@@ -71,7 +75,7 @@ pub(crate) fn prepare(approved: &Approved, dir: &Dir) -> Result<()> {
 pub(crate) fn deliver(released: Released, dir: &Dir, random: &mut Random) -> Result<Delivered> {
     let Released { approved, table } = released;
     assert_releasable(&approved, &table)?;
-    let path = path_of(&approved);
+    let path = path_of(approved.agreement());
     let format = approved.agreement().destination.format;
     let bytes = encode(&table, format).map_err(|error| failed(&path, &error))?;
     let opening = Opening { salt: data_encoding::HEXLOWER.encode(&random.bytes::<32>()) };

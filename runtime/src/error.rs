@@ -112,10 +112,12 @@ codes! {
     Sandbox {
     CompileFailed = "COMPILE_FAILED" "the component cannot be compiled under the engine's profile",
     ContractMismatch = "CONTRACT_MISMATCH" "the component does not export the interface of its kind",
+    TimedOut = "TIMED_OUT" "a unit ran into the wall clock, which ends the whole run",
     SandboxFailed = "SANDBOX_FAILED" "the sandbox itself failed",
     }
     Privacy {
     BudgetExhausted = "BUDGET_EXHAUSTED" "the run would cost more than is left of the privacy budget",
+    TooManyGroups = "TOO_MANY_GROUPS" "the units contributed to more different groups than a run may have",
     ListTooSmall = "LIST_TOO_SMALL" "the list is shorter than the smallest size that the owners allow",
     }
     Destination {

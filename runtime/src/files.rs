@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
+use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
 
@@ -14,17 +14,39 @@ pub(crate) fn open_dir(path: &Path) -> io::Result<Dir> {
     Dir::open_ambient_dir(path, ambient_authority())
 }
 
-/// Opens a regular file for reading.
+/// Opens a regular file for reading. No part of the path may be a symlink, also none that stays inside the room: it
+/// could lead from one party's folder into another's.
 pub(crate) fn open_file(dir: &Dir, path: &str) -> io::Result<File> {
+    let (folder, name) = open_parent(dir, path, Missing::Fail)?;
     let mut options = OpenOptions::new();
-    // A fifo would block the open for ever; without blocking it opens and is refused below.
-    options.read(true).follow(FollowSymlinks::No).custom_flags(NONBLOCK);
-    let file = dir.open_with(path, &options)?;
+    // Opening a pipe must not wait for its other end.
+    options.read(true).follow(FollowSymlinks::No).nonblock(true);
+    let file = folder.open_with(name, &options)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
-/// `O_NONBLOCK` on Linux.
-const NONBLOCK: i32 = 0o4000;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Fail,
+    Create,
+}
+
+/// The folder of a path, opened part by part, and the name in it.
+fn open_parent<'a>(dir: &Dir, path: &'a str, missing: Missing) -> io::Result<(Dir, &'a str)> {
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let mut folder = dir.try_clone()?;
+    for part in folders.split('/').filter(|part| !part.is_empty()) {
+        if missing == Missing::Create && !folder.exists(part) {
+            folder.create_dir(part)?;
+        }
+        if folder.symlink_metadata(part)?.is_symlink() {
+            return Err(io::Error::other("a folder on the way is a symlink"));
+        }
+        // Checked once more by the system: the name may mean something else by now.
+        folder = folder.open_dir_nofollow(part)?;
+    }
+    Ok((folder, name))
+}
 
 /// Reads a whole regular file of at most `max` bytes.
 pub(crate) fn read(dir: &Dir, path: &str, max: u64) -> io::Result<Vec<u8>> {
@@ -74,9 +96,9 @@ pub(crate) struct Staged {
 impl Staged {
     /// Writes and syncs the content under a temporary name in the folder of `path`.
     pub(crate) fn create(dir: &Dir, path: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Self> {
-        let (folder, name) = split(dir, path)?;
-        let (temporary, mut file) = create_temporary(&folder, &name)?;
-        let staged = Self { folder, temporary, name };
+        let (folder, name) = open_parent(dir, path, Missing::Create)?;
+        let (temporary, mut file) = create_temporary(&folder, name)?;
+        let staged = Self { folder, temporary, name: name.to_owned() };
         fill(&mut file)?;
         file.sync_all()?;
         Ok(staged)
@@ -89,7 +111,10 @@ impl Staged {
             // A hard link fails where the name exists: no moment between check and use.
             Existing::Refuse => self.folder.hard_link(&self.temporary, &self.folder, &self.name)?,
         }
-        sync_dir(&self.folder)
+        sync_dir(&self.folder).inspect_err(|_| {
+            // What is not known to be durable is not there: the caller reports a failure.
+            let _ = self.folder.remove_file(&self.name);
+        })
     }
 }
 
@@ -111,16 +136,6 @@ fn create_temporary(folder: &Dir, name: &str) -> io::Result<(String, File)> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1_000 => attempt += 1,
             opened => return opened.map(|file| (temporary, file)),
         }
-    }
-}
-
-fn split(dir: &Dir, path: &str) -> io::Result<(Dir, String)> {
-    match path.rsplit_once('/') {
-        Some((folder, name)) => {
-            dir.create_dir_all(folder)?;
-            Ok((dir.open_dir(folder)?, name.to_owned()))
-        }
-        None => Ok((dir.try_clone()?, path.to_owned())),
     }
 }
 

@@ -22,7 +22,7 @@ pub use mechanism::{Cost, MeasureNoise};
 
 use crate::error::Result;
 use crate::gate::Approved;
-use crate::provision::Unit;
+use crate::provision::{Provisioned, Unit};
 use crate::random::Random;
 use crate::receipt::Trace;
 use crate::room::{Agreement, Controls, Kind, Manifest};
@@ -63,6 +63,26 @@ impl Tally {
     }
 }
 
+/// Proof that the run is paid for. Only a paid run may show a unit to a guest: from then on even how long it takes, or
+/// that it fails, tells something.
+pub(crate) struct Funded(Provisioned);
+
+impl Funded {
+    pub(crate) fn into_provisioned(self) -> Provisioned {
+        self.0
+    }
+}
+
+/// Charges every owner's account, durably. A charge is never given back.
+pub(crate) fn charge(provisioned: Provisioned, trace: &mut Trace, ledger: &mut Ledger) -> Result<Funded> {
+    let agreement = provisioned.approved.agreement();
+    let mechanism = Mechanism::new(provisioned.approved.manifest(), &agreement.controls);
+    let charges = charges(agreement, &mechanism);
+    ledger.charge(&trace.run_id, &charges)?;
+    trace.charges = charges;
+    Ok(Funded(provisioned))
+}
+
 /// What came out of the sandbox. Only [`release`] can open it.
 pub(crate) struct RawOutput {
     approved: Approved,
@@ -82,13 +102,10 @@ pub(crate) struct Released {
     pub(crate) table: RecordBatch,
 }
 
-/// Charges the budget first, then filters. A run that is refused here has been charged: refusing tells something.
-pub(crate) fn release(raw: RawOutput, trace: &mut Trace, ledger: &mut Ledger, random: &mut Random) -> Result<Released> {
+/// Adds noise and leaves out what is below the thresholds.
+pub(crate) fn release(raw: RawOutput, random: &mut Random) -> Result<Released> {
     let RawOutput { approved, tally } = raw;
     let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
-    let charges = charges(approved.agreement(), &mechanism);
-    ledger.charge(&trace.run_id, &charges)?;
-    trace.charges = charges;
     let table = match tally {
         Tally::Groups(tally) => tally.release(approved.manifest(), &mechanism, random)?,
         Tally::List(tally) => tally.release(&approved)?,

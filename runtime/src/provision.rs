@@ -78,7 +78,8 @@ pub(crate) struct Provisioned {
 
 /// Opens the views of an approved run, and nothing else.
 pub(crate) fn provision(approved: Approved, dir: &Dir, resources: &Resources) -> Result<Provisioned> {
-    let units = open(dir, &approved.bound(), approved.manifest().max_rows_per_unit(), resources)?;
+    let mut units = open(dir, &approved.bound(), approved.manifest().max_rows_per_unit(), resources)?;
+    units.read_ahead()?;
     Ok(Provisioned { approved, units })
 }
 
@@ -115,12 +116,14 @@ pub(crate) fn open(
         inputs.push(JoinInput { pages: feed, schema: slot_schema(slot), join: slot.join });
     }
     let max_rows = usize::try_from(max_rows_per_unit).unwrap_or(usize::MAX);
-    Ok(UnitStream { joined: Joined::new(key, inputs, max_rows), _runtime: runtime, _scratch: scratch })
+    let joined = Joined::new(key, inputs, max_rows);
+    Ok(UnitStream { first: None, joined, _runtime: runtime, _scratch: scratch })
 }
 
 /// The units of a run, in key order. Blocks; must be neither used nor dropped inside an async context.
 // The order of the fields is the order of their end: readers, threads, spilled rows.
 pub(crate) struct UnitStream {
+    first: Option<Vec<Unit>>,
     joined: Joined<Feed>,
     _runtime: Runtime,
     _scratch: Scratch,
@@ -129,7 +132,16 @@ pub(crate) struct UnitStream {
 impl UnitStream {
     /// The next units, a few hundred at most; `None` after the last.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Vec<Unit>>> {
-        self.joined.next_chunk()
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.joined.next_chunk(),
+        }
+    }
+
+    /// Reads and sorts every view, so that what is wrong with one shows before the run is paid for.
+    fn read_ahead(&mut self) -> Result<()> {
+        self.first = self.joined.next_chunk()?;
+        Ok(())
     }
 }
 

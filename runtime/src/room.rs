@@ -12,6 +12,8 @@ pub(crate) use agreement::{
 };
 pub(crate) use controls::Controls;
 pub use controls::{Delta, Epsilon};
+#[cfg(test)]
+pub(crate) use manifest::MEASURES_MAX;
 pub(crate) use manifest::{Column, ColumnType, Group, Join, Kind, Manifest, Measure, Parameter, Reducer, Slot, Value};
 #[cfg(test)]
 pub(crate) use terms::Source;

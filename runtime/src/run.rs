@@ -1,18 +1,19 @@
 //! One run, top to bottom. Each step consumes what only the step before can make, so none can be left out or moved.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::destination::{self, Delivered};
-use crate::error::{Fault, Result};
+use crate::error::{Code, Fault, Result};
 use crate::gate::{self, SigningKey};
 use crate::privacy::{self, Charge, Ledger, MeasureNoise, Mechanism};
 use crate::provision::{self, Resources};
 use crate::random::Random;
 use crate::receipt::{self, Trace};
-use crate::sandbox;
+use crate::sandbox::{self, Question};
 
 /// A request for one run. It points at an agreement and decides nothing else about what is released.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct Request<'a> {
     pub agreement: &'a str,
     /// The runtime's key, which signs the receipt.
     pub key: &'a SigningKey,
-    /// How many cores to use.
+    /// How many cores to use; more than there are make no difference.
     pub threads: usize,
     /// Memory for sorting views, in bytes; what does not fit is spilled to a private folder.
     pub sort_memory_bytes: usize,
@@ -109,7 +110,10 @@ pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
     receipt::prepare(&dir, &trace.run_id)?;
 
     // 1 to 5, or the first refusal.
-    let delivered = release(request, &dir, &mut random, &mut trace, progress);
+    let delivered = catch_unwind(AssertUnwindSafe(|| release(request, &dir, &mut random, &mut trace, progress)))
+        .unwrap_or_else(|_| {
+            Err(Fault::new(Code::Internal, "the run ended by a defect", "report it with the run's id"))
+        });
 
     // 6. Receipt: signed, for refusals as well.
     progress(Step::Receipt);
@@ -130,32 +134,47 @@ fn release(
     progress(Step::Gate);
     let agreement = trace.agreement_path.clone();
     let approved = gate::admit(dir, &agreement, request.clock.now(), trace)?;
-    let mut ledger = Ledger::open(request.room)?;
-    refuse_early(&approved, dir, &mut ledger)?;
+    let mut ledger = Ledger::open(dir)?;
+    let threads = threads(request);
+    let question = refuse_early(&approved, dir, &mut ledger, threads)?;
 
     // 2. Provision: open only the agreed views, and join them by unit.
     progress(Step::Provision);
-    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads: request.threads };
+    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads };
     let provisioned = provision::provision(approved, dir, &resources)?;
 
-    // 3. Sandbox: one unit at a time, under fuel, memory and time limits. Nothing leaves yet.
+    // 3. Sandbox: charge the budget, then ask about one unit at a time. Nothing leaves yet.
     progress(Step::Sandbox);
-    let raw = sandbox::execute(provisioned, request.threads)?;
+    let funded = privacy::charge(provisioned, trace, &mut ledger)?;
+    let raw = sandbox::execute(&question, funded)?;
 
-    // 4. Privacy: charge the budget first, then threshold and noise.
+    // 4. Privacy: threshold and noise.
     progress(Step::Privacy);
-    let released = privacy::release(raw, trace, &mut ledger, random)?;
+    let released = privacy::release(raw, random)?;
 
     // 5. Destination: all or nothing.
     progress(Step::Destination);
     destination::deliver(released, dir, random)
 }
 
-/// What would be refused after the run is refused before it, while it is free. Both are checked again when they count.
-fn refuse_early(approved: &gate::Approved, dir: &cap_std::fs::Dir, ledger: &mut Ledger) -> Result<()> {
+/// What would be refused after a row is read is refused before it, while it is free. Budget and destination are
+/// checked again when they count.
+fn refuse_early(
+    approved: &gate::Approved,
+    dir: &cap_std::fs::Dir,
+    ledger: &mut Ledger,
+    threads: usize,
+) -> Result<Question> {
     let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
     ledger.check(&privacy::charges(approved.agreement(), &mechanism))?;
-    destination::prepare(approved, dir)
+    destination::prepare(approved, dir)?;
+    Question::compile(approved, threads)
+}
+
+/// At most one thread per core: more would only make units wait for each other until the clock ends the run.
+fn threads(request: &Request<'_>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    request.threads.clamp(1, cores)
 }
 
 impl From<Delivered> for ReleasedResult {

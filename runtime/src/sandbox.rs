@@ -18,7 +18,7 @@ pub(crate) use engine::Question;
 pub(crate) use screen::screen;
 
 use crate::error::{Code, Fault, Result};
-use crate::privacy::{RawOutput, Tally};
+use crate::privacy::{Funded, RawOutput, Tally};
 use crate::provision::{Provisioned, Unit};
 use lower::LoweredUnit;
 
@@ -28,10 +28,10 @@ pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
 /// Chunks of units that wait for a worker, per worker: enough to keep all busy, few enough to bound memory.
 const CHUNKS_WAITING: usize = 2;
 
-/// Runs the question over every unit, on all `threads`.
-pub(crate) fn execute(provisioned: Provisioned, threads: usize) -> Result<RawOutput> {
-    let Provisioned { approved, mut units } = provisioned;
-    let question = Question::compile(&approved, threads)?;
+/// Runs the question over every unit, on as many threads as it was compiled for. The budget has been charged by now.
+pub(crate) fn execute(question: &Question, funded: Funded) -> Result<RawOutput> {
+    let Provisioned { approved, mut units } = funded.into_provisioned();
+    let threads = question.threads();
     let empty = Tally::new(approved.manifest(), &approved.agreement().controls, recipient_slots(&approved));
 
     let (sender, receiver) = sync_channel::<Vec<Unit>>(threads * CHUNKS_WAITING);
@@ -39,7 +39,7 @@ pub(crate) fn execute(provisioned: Provisioned, threads: usize) -> Result<RawOut
     let tally = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
-                let (receiver, question, tally) = (Arc::clone(&receiver), &question, empty.clone());
+                let (receiver, tally) = (Arc::clone(&receiver), empty.clone());
                 scope.spawn(move || work(&receiver, question, tally))
             })
             .collect();

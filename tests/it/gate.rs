@@ -166,15 +166,20 @@ fn a_changed_view_definition() {
     let terms = room.read("room.toml");
     for (from, to) in [
         ("WHERE value <= 60", "WHERE value <= 61"),
-        ("{ households = \"data/retailer/households.parquet\" }", "{ households = \"data/brand/campaigns.parquet\" }"),
+        (
+            "{ households = \"data/retailer/households.parquet\" }",
+            "{ households = \"data/retailer/purchases.parquet\" }",
+        ),
         ("unit = \"household_id\"", "unit = \"value\""),
-        ("owner = \"retailer\"", "owner = \"brand\""),
         ("id = \"rows\"", "id = \"lines\""),
     ] {
         room.edit("room.toml", from, to);
         room.refused(&agreement, "VIEW_CHANGED", 3);
         room.write("room.toml", &terms);
     }
+    // Whose a view is follows from where its files are.
+    room.edit("room.toml", "owner = \"retailer\"", "owner = \"brand\"");
+    room.refused(&agreement, "ROOM_INVALID", 2);
 }
 
 /// The definition is the one that was agreed; what lies behind it is not.

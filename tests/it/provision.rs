@@ -118,3 +118,25 @@ fn a_source_behind_a_symlink() {
     symlink(other.path("data/retailer"), room.path("data/retailer")).unwrap();
     room.refused(&agreement, "VIEW_UNREADABLE", 3);
 }
+
+/// A party could otherwise provision what is another's, with no approval but its own.
+#[test]
+fn a_view_over_another_partys_file() {
+    let path = "data/retailer/households.parquet";
+    for (from, to) in [
+        ("owner = \"retailer\"", "owner = \"brand\""),
+        (path, "data/brand/campaigns.parquet"),
+        (path, "out/reports/earlier.parquet"),
+        ("id = \"brand\"", "id = \"brand\"\nfolder = \"data/retailer/inner\""),
+    ] {
+        let room = Fixture::new();
+        room.edit("room.toml", from, to);
+        room.not_agreed("evil", EVIL, "ROOM_INVALID", 2);
+    }
+    let room = Fixture::new();
+    fs::create_dir(room.path("data/retailer/inner")).unwrap();
+    fs::rename(room.path(path), room.path("data/brand/households.parquet")).unwrap();
+    room.edit("room.toml", path, "data/retailer/link/households.parquet");
+    symlink("../brand", room.path("data/retailer/link")).unwrap();
+    room.not_agreed("evil", EVIL, "VIEW_UNREADABLE", 3);
+}

@@ -36,6 +36,19 @@ fn receipts_of_releases_and_refusals_verify() {
     assert_eq!((&verified["decision"], &verified["code"]), (&"refused".into(), &"DESTINATION_EXISTS".into()));
 }
 
+/// A salt that ends in the beginning of the file has the same commitment with the rest of the file alone.
+#[test]
+fn a_piece_of_the_result_moved_into_the_salt() {
+    let (room, released) = released();
+    let opening = format!("{}.opening.json", released.output);
+    let salt = room.read_text(&opening).replace("\"}", "PAR1\"}");
+    let output = room.read(&released.output);
+    assert!(output.starts_with(b"PAR1"));
+    room.write(&opening, salt.as_bytes());
+    room.write(&released.output, &output[4..]);
+    is_invalid(&room, &released.receipt);
+}
+
 /// All but the key id, which is a hint and decides nothing.
 #[test]
 fn every_flipped_byte_of_a_receipt() {

@@ -200,7 +200,7 @@ impl Fixture {
 
     /// Epsilon in millionths and bits per identifier that every account has spent.
     pub(crate) fn spent(&self) -> BTreeMap<String, (u64, u32)> {
-        let lines = Ledger::open(self.root()).and_then(|ledger| ledger.lines()).expect("the ledger opens");
+        let lines = Ledger::open(&self.dir()).and_then(|ledger| ledger.lines()).expect("the ledger opens");
         lines
             .into_iter()
             .map(|line| (line.account, (line.spent.epsilon_micros.micros(), line.spent.bits_per_id)))

@@ -10,6 +10,7 @@ use super::registry::{KeyHolder, Registry};
 use super::{REGISTRY_FILE, read_registry};
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
+use crate::privacy::Ledger;
 use crate::random::Random;
 
 /// A private key in memory. It has no way to print itself.
@@ -26,7 +27,8 @@ const KEY_BYTES_MAX: u64 = 4096;
 /// Makes a key pair: the private key goes to a new file, the public key into the room's registry.
 pub fn new_key(dir: &Dir, holder: &KeyHolder, path: &Path, random: &mut Random) -> Result<()> {
     holder.check()?;
-    let registry = if dir.exists(REGISTRY_FILE) { read_registry(dir)?.registry } else { Registry::empty() };
+    let is_new_room = !dir.exists(REGISTRY_FILE);
+    let registry = if is_new_room { Registry::empty() } else { read_registry(dir)?.registry };
     if registry.knows(holder) {
         return Err(Fault::new(
             Code::KeyExists,
@@ -49,6 +51,9 @@ pub fn new_key(dir: &Dir, holder: &KeyHolder, path: &Path, random: &mut Random) 
         }
         _ => unwritable(path, &error),
     })?;
+    if is_new_room {
+        Ledger::create(dir)?;
+    }
     files::write(dir, REGISTRY_FILE, &registry, Existing::Replace).map_err(|error| unwritable(path, &error))
 }
 

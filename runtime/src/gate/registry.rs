@@ -79,6 +79,7 @@ impl Registry {
             file.runtimes.iter().map(|record| (KeyHolder::Runtime { id: record.id.clone() }, record.ed25519.as_str()));
         let mut keys: Vec<(KeyHolder, VerifyingKey)> = Vec::new();
         for (holder, hex) in people.chain(runtimes) {
+            holder.check()?;
             let key = read_key(hex)?;
             if keys.iter().any(|(other, known)| *known == key || *other == holder) {
                 return Err(invalid(format!("the key or the name of {holder} stands twice")));
@@ -152,9 +153,10 @@ impl KeyHolder {
             Self::Person { party, person } => &[party, person],
             Self::Runtime { id } => &[id],
         };
-        match ids.iter().find(|id| !is_id(id)) {
+        // No dots, so that PARTY.PERSON names one person only.
+        match ids.iter().find(|id| !is_id(id) || id.contains('.')) {
             None => Ok(()),
-            Some(id) => Err(invalid(format!("`{}` is not of the form [a-z0-9._-]{{1,64}}", id.escape_debug()))),
+            Some(id) => Err(invalid(format!("`{}` is not of the form [a-z0-9_-]{{1,64}}", id.escape_debug()))),
         }
     }
 }

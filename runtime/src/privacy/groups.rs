@@ -17,6 +17,9 @@ use crate::sandbox::Contribution;
 /// An open group key is no longer than this, in all its parts.
 const KEY_BYTES_MAX: usize = 64;
 
+/// More groups than this end the run: keys that only one unit has would otherwise fill the host's memory.
+const CELLS_MAX: usize = if cfg!(test) { 1_000 } else { 1_000_000 };
+
 type Key = Vec<String>;
 
 /// Exact sums per group.
@@ -24,6 +27,7 @@ type Key = Vec<String>;
 pub(crate) struct GroupTally {
     shape: Arc<Shape>,
     cells: BTreeMap<Key, Cell>,
+    is_overfull: bool,
 }
 
 /// What a contribution must look like, and how it is bounded.
@@ -48,7 +52,7 @@ impl GroupTally {
             groups_per_unit: mechanism.groups_per_unit as usize,
             values: mechanism.values,
         };
-        Self { shape: Arc::new(shape), cells: BTreeMap::new() }
+        Self { shape: Arc::new(shape), cells: BTreeMap::new(), is_overfull: false }
     }
 
     /// Adds one unit. Each group counts once, whatever the guest repeats; of too many groups, the first by key count.
@@ -65,12 +69,24 @@ impl GroupTally {
                 self.shape.values.iter().zip(values).map(|(noise, value)| i128::from(noise.clamp.to_grid(value)));
             self.cells.entry(group).or_default().add(1, steps);
         }
+        self.check_size();
+    }
+
+    /// Forgetting single groups instead would let one unit decide over another's. The verdict is the same however units
+    /// are split: a part that is too large makes the whole too large.
+    fn check_size(&mut self) {
+        self.is_overfull |= self.cells.len() > CELLS_MAX;
+        if self.is_overfull {
+            self.cells.clear();
+        }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
         for (key, cell) in other.cells {
             self.cells.entry(key).or_default().add(cell.units, cell.sums.into_iter());
         }
+        self.is_overfull |= other.is_overfull;
+        self.check_size();
     }
 
     /// Every cell of a closed domain has a row, in the domain's order; open keys have one where they are released.
@@ -80,6 +96,13 @@ impl GroupTally {
         mechanism: &Mechanism,
         random: &mut Random,
     ) -> Result<RecordBatch> {
+        if self.is_overfull {
+            return Err(Fault::new(
+                Code::TooManyGroups,
+                format!("the units contributed to more than {CELLS_MAX} different groups"),
+                "declare a closed domain for the groups, or coarser keys",
+            ));
+        }
         let mut table = Table::new(manifest);
         match closed_keys(&manifest.groups) {
             Some(keys) => {
@@ -377,6 +400,24 @@ mod tests {
             tally.add(vec![contribution(key, [1.0, 1.0])]);
             assert_eq!(!tally.cells.is_empty(), counted, "{key:?}");
         }
+    }
+
+    #[test]
+    fn too_many_open_keys_end_the_run_however_units_are_split() {
+        let open = manifest(&MANIFEST.replace(r#"domain = ["a", "b", "c", "d"]"#, ""));
+        let tally = |keys: std::ops::Range<usize>| {
+            let mut tally = GroupTally::new(&open, &Controls::default());
+            keys.for_each(|key| tally.add(vec![contribution(&format!("k{key}"), [1.0, 1.0])]));
+            tally
+        };
+        let release = |tally: GroupTally| {
+            tally.release(&open, &Mechanism::new(&open, &Controls::default()), &mut Random::from_seed([1; 32]))
+        };
+        assert!(release(tally(0..CELLS_MAX)).is_ok());
+        assert_eq!(release(tally(0..CELLS_MAX + 1)).unwrap_err().code(), Code::TooManyGroups);
+        let mut halves = tally(0..CELLS_MAX / 2);
+        halves.merge(tally(CELLS_MAX / 2..CELLS_MAX + 1));
+        assert_eq!(release(halves).unwrap_err().code(), Code::TooManyGroups);
     }
 
     /// A mechanism whose threshold and noise are small enough to see releases often.

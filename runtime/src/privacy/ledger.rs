@@ -3,10 +3,11 @@
 //! A charge is one immediate transaction, synced to disk before it returns; nothing is released before that. Amounts
 //! are whole numbers. A charge is never given back.
 
-use std::path::Path;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use cap_std::fs::Dir;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
 use super::Cost;
@@ -69,23 +70,20 @@ const SCHEMA: &str = "
     ) STRICT;";
 
 impl Ledger {
-    /// Opens the ledger of a room, and makes it where there is none.
-    pub fn open(room: &Path) -> Result<Self> {
-        let dir = crate::open_room(room)?;
-        if dir.symlink_metadata(LEDGER_FILE).is_ok_and(|ledger| !ledger.is_file()) {
-            return Err(Fault::new(
-                Code::LedgerFailed,
-                format!("{LEDGER_FILE} is not a regular file"),
-                "restore the room's own ledger in its place",
-            ));
+    /// Makes the ledger of a new room. Where there is one already, it stays as it is.
+    pub(crate) fn create(dir: &Dir) -> Result<()> {
+        let connection = connect(dir, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        connection.execute_batch(SCHEMA).map_err(failed)
+    }
+
+    /// Opens the ledger of a room. A room whose ledger is gone has no budget: an empty one would be a fresh one.
+    pub fn open(dir: &Dir) -> Result<Self> {
+        let connection = connect(dir, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('account', 'charge')";
+        match connection.query_row(tables, [], |row| row.get(0)).map_err(failed)? {
+            2 => Ok(Self(connection)),
+            _ => Err(no_ledger("holds no accounts")),
         }
-        let connection = Connection::open(room.join(LEDGER_FILE)).map_err(failed)?;
-        connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-        // Without FULL a power loss could forget the last charges.
-        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-        connection.execute_batch(SCHEMA).map_err(failed)?;
-        Ok(Self(connection))
     }
 
     /// Whether the accounts can pay, without charging them. A later charge may still be refused.
@@ -118,6 +116,31 @@ impl Ledger {
         };
         lines.map(|row| row.map(line).map_err(failed)).collect()
     }
+}
+
+/// Opens the file through the room's handle: the caller's path could name another room by now.
+fn connect(dir: &Dir, access: OpenFlags) -> Result<Connection> {
+    match dir.symlink_metadata(LEDGER_FILE) {
+        Ok(ledger) if ledger.is_file() => {}
+        Ok(_) => return Err(no_ledger("is not a regular file")),
+        Err(_) if access.contains(OpenFlags::SQLITE_OPEN_CREATE) => {}
+        Err(error) => return Err(no_ledger(&format!("cannot be opened: {error}"))),
+    }
+    let path = format!("/proc/self/fd/{}/{LEDGER_FILE}", dir.as_raw_fd());
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+    connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    // Without FULL a power loss could forget the last charges.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    Ok(connection)
+}
+
+fn no_ledger(why: &str) -> Fault {
+    Fault::new(
+        Code::LedgerFailed,
+        format!("{LEDGER_FILE} {why}"),
+        "restore the room's own ledger; a new room gets one with its first key",
+    )
 }
 
 /// What is spent after the charge, if the account can pay it.
@@ -212,6 +235,25 @@ mod tests {
         Charge { account: "retailer to brand, per household".into(), cost: cost(epsilon), lifetime }
     }
 
+    fn new_ledger(room: &tempfile::TempDir) -> Ledger {
+        let dir = crate::open_room(room.path()).unwrap();
+        Ledger::create(&dir).unwrap();
+        Ledger::open(&dir).unwrap()
+    }
+
+    #[test]
+    fn a_ledger_that_is_gone_or_emptied_is_no_fresh_budget() {
+        let room = tempfile::tempdir().unwrap();
+        let dir = crate::open_room(room.path()).unwrap();
+        assert_eq!(Ledger::open(&dir).unwrap_err().code(), Code::LedgerFailed);
+        dir.write(LEDGER_FILE, b"").unwrap();
+        assert_eq!(Ledger::open(&dir).unwrap_err().code(), Code::LedgerFailed);
+        dir.remove_file(LEDGER_FILE).unwrap();
+        dir.create("elsewhere").unwrap();
+        dir.symlink("elsewhere", LEDGER_FILE).unwrap();
+        assert_eq!(Ledger::open(&dir).unwrap_err().code(), Code::LedgerFailed);
+    }
+
     fn spent(ledger: &Ledger) -> u64 {
         ledger.lines().unwrap().iter().map(|line| line.spent.epsilon_micros.micros()).sum()
     }
@@ -219,8 +261,8 @@ mod tests {
     #[test]
     fn a_charge_outlives_the_process_and_is_never_given_back() {
         let room = tempfile::tempdir().unwrap();
-        Ledger::open(room.path()).unwrap().charge("run-1", &[charge(400, 1_000)]).unwrap();
-        let mut ledger = Ledger::open(room.path()).unwrap();
+        new_ledger(&room).charge("run-1", &[charge(400, 1_000)]).unwrap();
+        let mut ledger = new_ledger(&room);
         assert_eq!(spent(&ledger), 400);
         ledger.charge("run-2", &[charge(600, 1_000)]).unwrap();
         let fault = ledger.charge("run-3", &[charge(1, 1_000)]).unwrap_err();
@@ -230,7 +272,7 @@ mod tests {
     #[test]
     fn all_accounts_are_charged_or_none() {
         let room = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(room.path()).unwrap();
+        let mut ledger = new_ledger(&room);
         let poor = Charge { account: "other to brand, per household".into(), ..charge(2, 1) };
         assert!(ledger.charge("run-1", &[charge(1, 1_000), poor]).is_err());
         assert_eq!(spent(&ledger), 0);
@@ -239,7 +281,7 @@ mod tests {
     #[test]
     fn a_run_is_charged_once() {
         let room = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(room.path()).unwrap();
+        let mut ledger = new_ledger(&room);
         ledger.charge("run-1", &[charge(1, 1_000)]).unwrap();
         assert!(ledger.charge("run-1", &[charge(1, 1_000)]).is_err());
         assert_eq!(spent(&ledger), 1);
@@ -249,15 +291,15 @@ mod tests {
     #[test]
     fn many_writers_at_once_never_overspend() {
         let room = tempfile::tempdir().unwrap();
-        Ledger::open(room.path()).unwrap();
+        new_ledger(&room);
         let write = |writer: u32| {
-            let mut ledger = Ledger::open(room.path()).unwrap();
+            let mut ledger = new_ledger(&room);
             (0..40).filter(|run| ledger.charge(&format!("{writer}-{run}"), &[charge(10, 1_000)]).is_ok()).count()
         };
         let paid: usize = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || write(writer))).collect();
             writers.into_iter().map(|writer| writer.join().unwrap()).sum()
         });
-        assert_eq!((paid, spent(&Ledger::open(room.path()).unwrap())), (100, 1_000));
+        assert_eq!((paid, spent(&new_ledger(&room))), (100, 1_000));
     }
 }

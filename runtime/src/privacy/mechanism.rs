@@ -148,13 +148,19 @@ fn per_step(manifest: &Manifest, controls: &Controls) -> (u64, f64) {
         return (epsilon, femtos(delta));
     }
     let half = epsilon / 2;
-    let bound = 3u64.saturating_pow(u32::try_from(half.div_ceil(1_000_000)).unwrap_or(u32::MAX));
-    (half, femtos(delta / bound.saturating_add(1)))
+    // The result rounds down by far more than a float can err, since 3 is well above e.
+    let bound = 3f64.powf(as_micros(half).ceil());
+    (half, femtos(delta) / (1.0 + bound))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most 1e9 units; exact in a float")]
 fn femtos(delta: u64) -> f64 {
-    (delta.max(1) as f64) * 1e-15
+    delta as f64 * 1e-15
+}
+
+#[expect(clippy::cast_precision_loss, reason = "at most 1e8 units; exact in a float")]
+fn as_micros(epsilon: u64) -> f64 {
+    epsilon as f64 * 1e-6
 }
 
 /// Half for the count, which also decides what is released, and the rest in equal parts.
@@ -162,9 +168,10 @@ const fn split(epsilon: u64, values: usize) -> (u64, u64) {
     if values == 0 { (epsilon, 0) } else { (epsilon / 2, epsilon / 2 / values as u64) }
 }
 
-/// The Laplace mechanism: scale = sensitivity / epsilon.
+/// The Laplace mechanism: scale = sensitivity / epsilon. An epsilon of 0 is a defect and ends the process: rounding it
+/// up would spend more than is charged.
 fn laplace(sensitivity: u128, epsilon_micros: u64) -> Scale {
-    Scale::new(sensitivity * 1_000_000, u128::from(epsilon_micros.max(1)))
+    Scale::new(sensitivity * 1_000_000, u128::from(epsilon_micros))
 }
 
 /// The least t for which a group of one unit above k - 1 is released with probability at most delta / groups.
@@ -228,6 +235,7 @@ fn sentence(manifest: &Manifest, controls: &Controls) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::MEASURES_MAX;
 
     fn measure(reducer: Reducer, range: [f64; 2]) -> Measure {
         Measure { name: "m".into(), reducer, range: Some(range) }
@@ -269,10 +277,42 @@ mod tests {
         assert!((outer.count.as_f64() / inner.count.as_f64() - 2.0).abs() < 1e-9);
         assert!(outer.threshold > 2 * inner.threshold);
         assert_eq!(outer.cost(), inner.cost(), "the owner is charged what was agreed");
-        let (epsilon, delta) = per_step(&manifest("optional"), &controls);
-        #[expect(clippy::cast_precision_loss, reason = "small in this test")]
-        let both = (1.0 + (epsilon as f64 / 1e6).exp()) * delta;
-        assert!(both <= 1e-9, "group privacy of two: {both}");
+        for (epsilon, delta) in [(1_000_000, 1_000_000), (10_000_000, 1), (10_000, 1), (1_000_000, 1)] {
+            let controls = Controls {
+                epsilon_micros: Epsilon::from_micros(epsilon),
+                delta_femtos: Delta::from_femtos(delta),
+                ..Controls::default()
+            };
+            let (half, per_step) = per_step(&manifest("optional"), &controls);
+            assert!(2 * half <= epsilon);
+            let both = (1.0 + as_micros(half).exp()) * per_step;
+            assert!(both <= femtos(delta), "group privacy of two at epsilon {epsilon}: {both} of {delta} femtos");
+        }
+    }
+
+    #[test]
+    #[expect(clippy::cast_precision_loss, reason = "small in this test")]
+    fn no_more_epsilon_is_spent_than_is_charged() {
+        let sums: String = (0..MEASURES_MAX - 1)
+            .map(|at| format!("[[measure]]\nname = \"s{at}\"\nreducer = \"sum\"\nrange = [0.0, 1.0]\n"))
+            .collect();
+        for join in ["required", "optional"] {
+            let text = format!(
+                "version = 1\nname = \"t\"\nkind = \"analytical\"\nisolation = \"sealed\"\ndescription = \"t\"\n\
+                 [[view]]\nslot = \"a\"\njoin = \"required\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
+                 [[view]]\nslot = \"b\"\njoin = \"{join}\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
+                 [[group]]\nname = \"g\"\ndomain = [\"a\"]\n[[measure]]\nname = \"n\"\nreducer = \"count\"\n{sums}\
+                 [bounds]\nmax_rows_per_unit = 10\n"
+            );
+            let manifest = Manifest::parse(text.as_bytes()).unwrap();
+            // The smallest epsilon that a room accepts.
+            let controls = Controls { epsilon_micros: Epsilon::from_micros(10_000), ..Controls::default() };
+            let mechanism = Mechanism::new(&manifest, &controls);
+            let steps = if join == "optional" { 2.0 } else { 1.0 };
+            let spent = 1.0 / mechanism.count.as_f64()
+                + mechanism.values.iter().map(|noise| noise.clamp.bound as f64 / noise.scale.as_f64()).sum::<f64>();
+            assert!(steps * spent <= 0.01 * (1.0 + 1e-9), "{join}: {}", steps * spent);
+        }
     }
 
     #[test]

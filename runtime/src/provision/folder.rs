@@ -13,14 +13,15 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::Dir;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+
+use crate::files;
 
 /// How much of a file a streamed read holds at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -36,16 +37,10 @@ pub(super) struct SourceFile {
 }
 
 impl SourceFile {
-    /// Opens a file below `dir`. A symlink in its place is refused; one on the way may not leave `dir`.
+    /// Opens a file below `dir`, without following any symlink.
     pub(super) fn open(dir: &Dir, path: &str) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        // Opening a pipe must not wait for its other end.
-        options.read(true).follow(FollowSymlinks::No).nonblock(true);
-        let file = dir.open_with(path, &options)?.into_std();
+        let file = files::open_file(dir, path)?.into_std();
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
         Ok(Self { file, size: metadata.len(), modified: metadata.modified()? })
     }
 

@@ -363,6 +363,12 @@ fn sql_whose_answer_varies_is_refused() {
         hint: write one SELECT over the tables that the view declares"#]],
     );
     check_sql(
+        "SELECT unit, first_value(a) AS a FROM t GROUP BY unit",
+        expect![[r#"
+        VIEW_INVALID: the SQL of view v calls first_value(), whose answer depends on the order in which rows are read
+        hint: write one SELECT over the tables that the view declares"#]],
+    );
+    check_sql(
         "SELECT unit, random() AS a FROM t",
         expect![[r#"
         VIEW_INVALID: the SQL of view v calls random(), whose answer differs from run to run
@@ -592,8 +598,8 @@ fn symlinks_are_not_followed_out_of_the_room() {
         "out/secret.csv",
         link("out", ".."),
         expect![[r#"
-        VIEW_UNREADABLE: source `out/secret.csv` of view v cannot be opened: a path led outside of the filesystem
-        hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
+            VIEW_UNREADABLE: source `out/secret.csv` of view v cannot be opened: a folder on the way is a symlink
+            hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
     );
     check_file(
         "../secret.csv",

@@ -29,6 +29,9 @@ use super::table::FileTable;
 use crate::error::{Code, Fault, Result};
 use crate::room::{Slot, View};
 
+/// Aggregates that the engine calls immutable, though they tell which row came first.
+const ORDER_DEPENDENT: [&str; 5] = ["array_agg", "first_value", "last_value", "nth_value", "string_agg"];
+
 /// The name under which a view's plan is narrowed; it can hide no table, for the SQL is planned by then.
 const ALIAS: &str = "view";
 
@@ -287,6 +290,9 @@ fn check_function(expression: &Expr) -> Result<(), String> {
         Expr::ScalarVariable(..) | Expr::Placeholder(_) => return Err("has a variable or a placeholder".into()),
         _ => return Ok(()),
     };
+    if ORDER_DEPENDENT.contains(&name) {
+        return Err(format!("calls {name}(), whose answer depends on the order in which rows are read"));
+    }
     if signature.volatility == Volatility::Immutable {
         return Ok(());
     }

@@ -1,15 +1,17 @@
 //! Checks a receipt against the files that it names, with nothing but the room's registry as a root of trust.
 
 use cap_std::fs::Dir;
+use chrono::TimeDelta;
 use serde::Serialize;
 
 use super::{Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord, file_name};
-use crate::destination::{Opening, opening_path};
+use crate::clock;
+use crate::destination::{self, Opening, opening_path};
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, IN_TOTO, Statement, open_envelope};
 use crate::parse;
 use crate::privacy::{self, MeasureNoise, Mechanism};
-use crate::room::Manifest;
+use crate::room::{Agreement, Manifest};
 
 const FILE_BYTES_MAX: u64 = 1 << 30;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -110,15 +112,24 @@ fn verify_release(dir: &Dir, statement: &Statement<RunRecord>, released: &Releas
         record.charges == privacy::charges(agreement, &mechanism),
         "every owner's budget was charged what that costs",
     )?;
+    check(within_window(agreement, &record.started_at)?, "the run began within the agreed window")?;
+    check(released.output_path == destination::path_of(agreement), "the output went to the agreed destination")?;
     check(output_matches(dir, released)?, "the output is the one that was released")?;
     Ok(checks)
+}
+
+/// A receipt tells the minute only.
+fn within_window(agreement: &Agreement, started_at: &str) -> Result<bool> {
+    let (from, until) = agreement.window()?;
+    let minute = TimeDelta::minutes(1);
+    Ok(clock::from_text(started_at).is_some_and(|start| start + minute > from && start < until))
 }
 
 fn output_matches(dir: &Dir, released: &ReleaseRecord) -> Result<bool> {
     let output = gate::read(dir, &released.output_path, FILE_BYTES_MAX, Code::ReceiptInvalid)?;
     let opening = gate::read(dir, &opening_path(&released.output_path), TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
     let opening: Opening = parse::json(&opening).map_err(|why| invalid(&why))?;
-    Ok(opening.commit(&output) == released.output_commitment)
+    Ok(opening.is_well_formed() && opening.commit(&output) == released.output_commitment)
 }
 
 /// The noise as it reads once it was written: the parser of JSON may be off by a number's last bit.

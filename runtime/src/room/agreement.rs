@@ -69,6 +69,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What the sandbox can honour, and what ends in a time that someone would wait for.
+    fn are_in_range(&self) -> bool {
+        (1..=1 << 50).contains(&self.fuel_per_unit)
+            && (64 << 10..=4 << 30).contains(&self.memory_bytes_per_unit)
+            && (1..=3_600_000).contains(&self.milliseconds_per_unit)
+            && (1..=64 << 20).contains(&self.answer_bytes_per_unit)
+    }
+}
+
 /// The runtime that the parties agreed to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +202,9 @@ impl Agreement {
             )));
         }
         agreement.window()?;
+        if !agreement.limits.are_in_range() || !agreement.controls.are_in_range() {
+            return Err(invalid("a limit or control of agreement.json is outside its range"));
+        }
         Ok(agreement)
     }
 

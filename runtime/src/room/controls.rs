@@ -97,6 +97,16 @@ impl Default for Controls {
 }
 
 impl Controls {
+    /// Whether a room could state them: what [`StatedControls::check`] lets through.
+    pub(crate) fn are_in_range(&self) -> bool {
+        (2..=100_000).contains(&self.group_size_min)
+            && (10_000..=10_000_000).contains(&self.epsilon_micros.0)
+            && (1..=1_000_000_000).contains(&self.delta_femtos.0)
+            && (1..=10_000).contains(&self.groups_per_unit_max)
+            && self.list_size_min >= 2
+            && self.lifetime_bits_per_id >= 1
+    }
+
     /// The strictest of each.
     #[must_use]
     pub(crate) fn strictest(self, other: &Self) -> Self {

@@ -204,6 +204,10 @@ pub(crate) struct Manifest {
 
 /// The largest number of cells of a closed domain.
 const CELLS_MAX: usize = 100_000;
+/// The most measures: each takes its part of epsilon, which at the smallest epsilon is still at least a millionth.
+pub(crate) const MEASURES_MAX: usize = 64;
+/// The most columns of a group key.
+const GROUPS_MAX: usize = 16;
 
 impl Manifest {
     /// Parses and checks the text of a `question.toml`.
@@ -275,6 +279,9 @@ impl Manifest {
         }
         if self.groups.is_empty() || self.measures.is_empty() {
             return Err(invalid("an analytical question needs at least one `[[group]]` and one `[[measure]]`"));
+        }
+        if self.measures.len() > MEASURES_MAX || self.groups.len() > GROUPS_MAX {
+            return Err(invalid(format!("a question has at most {GROUPS_MAX} groups and {MEASURES_MAX} measures")));
         }
         if !(1..=10_000).contains(&self.max_groups_per_unit()) {
             return Err(invalid("`max_groups_per_unit` is outside 1 to 10000"));
@@ -371,10 +378,10 @@ impl Measure {
 }
 
 fn check_range(name: &str, [low, high]: [f64; 2]) -> Result<()> {
-    if !low.is_finite() || !high.is_finite() || low >= high || low.abs().max(high.abs()) > 1e15 {
+    if !low.is_finite() || !high.is_finite() || high - low < 1e-9 || low.abs().max(high.abs()) > 1e15 {
         return Err(Fault::new(
             Code::ManifestInvalid,
-            format!("the range [{low}, {high}] of {name} is empty, not finite, or beyond 1e15"),
+            format!("the range [{low}, {high}] of {name} is empty, narrower than 1e-9, not finite, or beyond 1e15"),
             "give two finite numbers, the smaller one first",
         ));
     }

@@ -77,6 +77,9 @@ pub(crate) struct Destination {
 #[serde(deny_unknown_fields)]
 struct PartyTerms {
     id: String,
+    /// Where the party's files are; `data/ID` where it is not said.
+    #[serde(default)]
+    folder: Option<String>,
     #[serde(default)]
     controls: StatedControls,
 }
@@ -105,6 +108,12 @@ struct RoomFile {
     destination: Vec<Destination>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Party {
+    folder: String,
+    controls: Controls,
+}
+
 /// A checked `room.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -112,7 +121,7 @@ pub(crate) struct Room {
     pub id: String,
     /// What a privacy unit is, in a word: person, household, account.
     pub unit: String,
-    parties: BTreeMap<String, Controls>,
+    parties: BTreeMap<String, Party>,
     views: BTreeMap<String, View>,
     destinations: BTreeMap<String, Destination>,
 }
@@ -135,9 +144,11 @@ impl Room {
             views: BTreeMap::new(),
             destinations: BTreeMap::new(),
         };
-        for PartyTerms { id, controls } in file.party {
-            let controls = controls.check(&id)?;
-            insert(&mut room.parties, "party", id, controls)?;
+        for PartyTerms { id, folder, controls } in file.party {
+            let folder = folder.unwrap_or_else(|| format!("data/{id}"));
+            room.check_party_folder(&id, &folder)?;
+            let party = Party { folder, controls: controls.check(&id)? };
+            insert(&mut room.parties, "party", id, party)?;
         }
         for view in file.view {
             let view = room.check_view(view)?;
@@ -182,8 +193,8 @@ impl Room {
     /// The strictest controls of the parties named.
     #[must_use]
     pub(crate) fn controls<'a>(&self, owners: impl Iterator<Item = &'a str>) -> Option<Controls> {
-        owners.map(|owner| self.parties.get(owner)).try_fold(None, |strictest: Option<Controls>, controls| {
-            let controls = controls?;
+        owners.map(|owner| self.parties.get(owner)).try_fold(None, |strictest: Option<Controls>, party| {
+            let controls = &party?.controls;
             Some(Some(strictest.map_or_else(|| controls.clone(), |other| other.strictest(controls))))
         })?
     }
@@ -201,9 +212,25 @@ impl Room {
                 )));
             }
             check_path(path)?;
+            let folder = self.parties.get(&owner).map_or("", |party| &party.folder);
+            if !is_below(path, folder) {
+                return Err(invalid(format!(
+                    "view {id}: {path} does not lie in {folder}, the folder of its owner {owner}"
+                )));
+            }
         }
         let sources = sources.into_iter().map(|(table, path)| Source { table, path }).collect();
         Ok(View { id, owner, unit, sql, sources })
+    }
+
+    /// No party's files lie among another's: who owns a file is decided by where it is.
+    fn check_party_folder(&self, id: &str, folder: &str) -> Result<()> {
+        check_path(folder)?;
+        let shares = |other: &Party| is_below(folder, &other.folder) || is_below(&other.folder, folder);
+        match self.parties.iter().find(|(_, other)| shares(other)) {
+            Some((other, _)) => Err(invalid(format!("the folder {folder} of party {id} overlaps that of {other}"))),
+            None => Ok(()),
+        }
     }
 
     fn check_party(&self, party: &str, what: &str, id: &str) -> Result<()> {
@@ -224,6 +251,11 @@ fn insert<T>(map: &mut BTreeMap<String, T>, what: &str, id: String, value: T) ->
     }
     map.insert(id, value);
     Ok(())
+}
+
+/// Whether a path is a folder or lies below it.
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn check_path(path: &str) -> Result<()> {

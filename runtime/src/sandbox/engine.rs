@@ -37,6 +37,7 @@ pub(crate) struct Question {
     limits: Limits,
     parameters: Vec<Value>,
     slots: Vec<Slot>,
+    threads: usize,
     _ticker: Ticker,
 }
 
@@ -56,10 +57,15 @@ impl Question {
             limits,
             parameters: approved.parameters().to_vec(),
             slots: approved.manifest().slots.clone(),
+            threads,
             _ticker: Ticker::start(engine),
         };
         question.try_out()?;
         Ok(question)
+    }
+
+    pub(super) const fn threads(&self) -> usize {
+        self.threads
     }
 
     pub(super) fn slots(&self) -> &[Slot] {
@@ -71,7 +77,7 @@ impl Question {
         let mut store = self.store()?;
         let instance = match self.pre.instantiate(&mut store) {
             Ok(instance) => instance,
-            Err(error) if error.is::<Trap>() => return Ok(Answer::Nothing),
+            Err(error) if error.is::<Trap>() => return self.nothing(&error),
             Err(error) => return Err(failed(format!("no instance: {error}"))),
         };
         let parameters: Vec<Parameter<'_>> = self.parameters.iter().map(Parameter::from).collect();
@@ -87,7 +93,20 @@ impl Question {
                 .map(|select| select.call(&mut store, arguments).map(|(segment,)| Answer::Selected(segment))),
         };
         let called = answer.map_err(|_| contract_mismatch(self.kind))?;
-        Ok(called.unwrap_or(Answer::Nothing))
+        called.or_else(|error| self.nothing(&error))
+    }
+
+    /// Whatever a guest does wrong is silent, but for the wall clock: whether it strikes depends on the machine's load,
+    /// so on other units, and no unit's contribution may. Fuel is the limit that counts; the clock ends the run.
+    fn nothing(&self, error: &wasmtime::Error) -> Result<Answer> {
+        if error.downcast_ref::<Trap>() != Some(&Trap::Interrupt) {
+            return Ok(Answer::Nothing);
+        }
+        Err(Fault::new(
+            Code::TimedOut,
+            format!("a unit took longer than the agreed {} ms", self.limits.milliseconds_per_unit),
+            "run on an idle machine, or agree to less fuel per unit",
+        ))
     }
 
     /// The floor under [`ask`](Self::ask): instantiate, call with nothing, drop. For benchmarks.
