@@ -14,10 +14,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use glovebox::{Clock, KeyHolder, Proposal, Random, Request, agree, approve, bench, load_key, new_key, open_room, run};
 use parquet::arrow::ArrowWriter;
-
-/// The program's own allocator, for both sides of every ratio.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use parquet::file::properties::WriterProperties;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -169,7 +166,9 @@ fn write_batches<'a>(path: &Path, rows: usize, row: impl Fn(usize) -> (i64, i64,
             ("word", word),
         ])
     };
-    let mut writer = ArrowWriter::try_new(File::create(path)?, batch(0)?.schema(), None)?;
+    // Decoding holds a row group per core, outside of the memory for sorts; this is the size that databases write.
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(122_880)).build();
+    let mut writer = ArrowWriter::try_new(File::create(path)?, batch(0)?.schema(), Some(properties))?;
     for from in (0..rows).step_by(BATCH) {
         writer.write(&batch(from)?)?;
     }

@@ -48,6 +48,14 @@ pub use parameters::{Parameter, Parameters};
 pub use rows::{Rows, Views};
 pub use time::{Date, Timestamp};
 
+/// The heap of a question: what the rows of one unit and the work on them may take.
+///
+/// It stands ready in the component's memory. A heap that grows on demand asks the system for memory at every call, and
+/// a fresh instance per unit makes that the better part of its cost. Pages that nobody touches cost nothing.
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static HEAP: emballoc::Allocator<{ 8 << 20 }> = emballoc::Allocator::new();
+
 /// What the `question!` macros expand to; not part of the interface.
 #[doc(hidden)]
 pub mod expansion {

@@ -26,8 +26,9 @@ const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// A component made by the standard tools has its own module and a few shims.
 const CORE_INSTANCES_MAX: usize = 16;
 const TABLES_MAX: usize = 4;
-/// Most questions touch less: the part of memory that is reset by copying instead of by a system call.
-const KEEP_RESIDENT_BYTES: usize = 256 << 10;
+/// The part of memory that is reset by copying instead of by a system call. A short question touches little more: its
+/// stack, its data and the beginning of its heap.
+const KEEP_RESIDENT_BYTES: usize = 96 << 10;
 
 /// A compiled question with the parameters of this run.
 pub(crate) struct Question {
