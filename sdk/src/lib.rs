@@ -51,10 +51,11 @@ pub use time::{Date, Timestamp};
 /// The heap of a question: what the rows of one unit and the work on them may take.
 ///
 /// It stands ready in the component's memory. A heap that grows on demand asks the system for memory at every call, and
-/// a fresh instance per unit makes that the better part of its cost. Pages that nobody touches cost nothing.
+/// a fresh instance per unit makes that the better part of its cost. Pages that nobody touches cost nothing. What is
+/// freed is not used again: the instance ends with the call.
 #[cfg(target_arch = "wasm32")]
 #[global_allocator]
-static HEAP: emballoc::Allocator<{ 8 << 20 }> = emballoc::Allocator::new();
+static HEAP: static_alloc::Bump<[u8; 12 << 20]> = static_alloc::Bump::uninit();
 
 /// What the `question!` macros expand to; not part of the interface.
 #[doc(hidden)]
