@@ -53,6 +53,42 @@ fn malformed_manifests() {
     refused_twice(&room, &agreement, &component, b"\xff\xfe", "MANIFEST_INVALID");
 }
 
+/// Each measure takes its part of epsilon, and each part of a key its part of the host's memory.
+#[test]
+fn manifests_beyond_the_caps() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    let (honest, component) = (room.read_text("questions/evil.toml"), room.component("evil"));
+    let sums: String =
+        (0..63).map(|at| format!("[[measure]]\nname = \"m{at}\"\nreducer = \"sum\"\nrange = [0.0, 1.0]\n")).collect();
+    let groups: String = (0..16).map(|at| format!("[[group]]\nname = \"g{at}\"\ndomain = [\"a\"]\n")).collect();
+    for manifest in [
+        format!("{honest}\n{sums}"),
+        format!("{honest}\n{groups}"),
+        honest.replacen("range = [0.0, 10.0]", "range = [0.0, 1e-10]", 1),
+    ] {
+        refused_twice(&room, &agreement, &component, manifest.as_bytes(), "MANIFEST_INVALID");
+    }
+}
+
+#[test]
+fn limits_and_controls_that_no_room_could_state() {
+    let room = Fixture::new();
+    for (part, field, value) in [
+        ("limits", "fuel_per_unit", 0),
+        ("limits", "memory_bytes_per_unit", 1_u64 << 40),
+        ("limits", "milliseconds_per_unit", 0),
+        ("limits", "answer_bytes_per_unit", 0),
+        ("controls", "group_size_min", 1),
+        ("controls", "epsilon_micros", 0),
+        ("controls", "groups_per_unit_max", 0),
+    ] {
+        let agreement = room.agreed("evil", EVIL);
+        room.forge(&agreement, |terms| terms[part][field] = value.into());
+        room.refused(&agreement, "AGREEMENT_INVALID", 3);
+    }
+}
+
 #[test]
 fn bytes_that_are_no_component() {
     let room = Fixture::new();
@@ -254,6 +290,7 @@ fn keys_that_are_there_or_not() {
     new(&["--party", "retailer", "--person", "ana", "--key", "keys/second.pem"]).failed("KEY_EXISTS", 2);
     new(&["--party", "agency", "--person", "eve", "--key", "keys/brand.dan.pem"]).failed("KEY_EXISTS", 2);
     new(&["--party", "Agency", "--person", "eve"]).failed("REGISTRY_INVALID", 3);
+    new(&["--party", "agency.eu", "--person", "eve"]).failed("REGISTRY_INVALID", 3);
     assert!(!room.path("keys/second.pem").exists());
     assert_eq!(room.read("registry.json"), registry);
 

@@ -162,6 +162,8 @@ fn a_receipt_that_contradicts_the_terms() {
         ("/predicate/released/noise/0/standard_deviation", 99.0.into()),
         ("/predicate/released/component_sha256", "00".into()),
         ("/predicate/released/output_path", "questions/evil.toml".into()),
+        ("/predicate/started_at", "2020-01-01T00:00:00Z".into()),
+        ("/predicate/started_at", "2999-01-01T00:00:00Z".into()),
         ("/subject/0/digest/sha256", "00".into()),
         ("/predicateType", "https://glovebox.dev/approval/v1".into()),
     ] {
