@@ -150,7 +150,7 @@ struct RunArgs {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Memory for sorting views, in MiB; what does not fit is spilled to a private folder.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1_048_576), value_name = "MIB")]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=1_048_576), value_name = "MIB")]
     sort_memory: u32,
 }
 
