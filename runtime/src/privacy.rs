@@ -1,7 +1,8 @@
 //! Step 4. Lets out what the owners' controls allow, for code that nobody has read.
 //!
-//! The kernel is a sum of clamped integers: each unit's answer is bounded while it arrives ([`Tally`]), the budget
-//! is charged durably, then noise from exact integer samplers is added and groups below the threshold are dropped.
+//! The budget is charged durably before the first unit is shown to a guest ([`charge`]). The kernel is a sum of clamped
+//! integers: each unit's answer is bounded while it arrives ([`Tally`]), then noise from exact integer samplers is
+//! added and groups below the threshold are dropped ([`release`]).
 //! No float takes part in anything whose sensitivity is argued; everything after the noise is post-processing.
 
 mod groups;

@@ -1,8 +1,8 @@
 //! Step 3. Runs the question once per privacy unit, in an instance that has never seen another unit.
 //!
 //! A guest gets typed columns and gives back numbers; it has no imports, so nothing else goes in or out. Whatever
-//! one unit's run does wrong (trap, no fuel, no time, an answer out of bounds) becomes "contributes nothing" and is
-//! told to no one. Answers go straight into the [`Tally`](crate::privacy::Tally), which alone knows how to bound them.
+//! one unit's run does wrong (trap, no fuel, an answer out of bounds) becomes "contributes nothing" and is told to no
+//! one; only the wall clock ends the whole run. Answers go straight into the [`Tally`](crate::privacy::Tally), which alone knows how to bound them.
 
 mod contract;
 mod engine;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use glovebox::KeyHolder;
+use glovebox::{Clock, Code, KeyHolder, Request, Step, load_key, run};
 use serde_json::Value;
 
 use crate::support::data::HOUSEHOLDS;
@@ -172,6 +172,29 @@ fn a_receipt_that_contradicts_the_terms() {
         room.write(&released.receipt, seal(record.to_string().as_bytes(), &key).to_string().as_bytes());
         println!("{pointer}");
         is_invalid(&room, &released.receipt);
+    }
+}
+
+/// A defect on the way is recorded like a refusal; what was charged by then stays charged.
+#[test]
+fn a_panic_ends_in_a_receipt() {
+    for (at, is_charged) in [(Step::Provision, false), (Step::Privacy, true)] {
+        let room = Fixture::new();
+        let agreement = room.agreed("evil", EVIL);
+        let request = Request {
+            room: room.root(),
+            agreement: &agreement,
+            key: &load_key(&room.path("keys/runtime.pem")).unwrap(),
+            threads: 1,
+            sort_memory_bytes: 64 << 20,
+            clock: Clock::System,
+        };
+        let outcome = run(&request, &|step| assert!(step != at, "a defect")).unwrap();
+        assert_eq!(outcome.result.unwrap_err().code(), Code::Internal);
+        assert_eq!((!outcome.charges.is_empty(), !room.spent().is_empty()), (is_charged, is_charged));
+        let verified = glovebox::verify(&room.dir(), &outcome.receipt).unwrap();
+        assert_eq!((verified.decision.as_str(), verified.code.as_deref()), ("refused", Some("INTERNAL")));
+        assert!(room.outputs().is_empty());
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::cargo::cargo;
 use crate::guests;
-use crate::tests::cargo;
 
 /// Prints a table, or one JSON object.
 pub(crate) fn bench(root: &Path, json: bool) -> Result<()> {

@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cargo::cargo;
 use crate::guests;
-use crate::tests::cargo;
 
 /// Builds what is needed, then shows the whole story.
 pub(crate) fn demo(root: &Path) -> Result<()> {

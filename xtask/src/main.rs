@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person at the terminal")]
 
 mod bench;
+mod cargo;
 mod demo;
 mod guests;
 mod tests;

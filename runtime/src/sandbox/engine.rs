@@ -30,6 +30,9 @@ const TABLES_MAX: usize = 4;
 /// stack, its data and the beginning of its heap.
 const KEEP_RESIDENT_BYTES: usize = 96 << 10;
 
+/// What every kind's function takes.
+type Arguments<'a> = (&'a [Parameter<'a>], &'a [Rows<'a>]);
+
 /// A compiled question with the parameters of this run.
 pub(crate) struct Question {
     pre: InstancePre<Allowance>,
@@ -87,10 +90,10 @@ impl Question {
         let arguments = (parameters.as_slice(), views.as_slice());
         let answer = match self.kind {
             Kind::Analytical => instance
-                .get_typed_func::<(&[Parameter<'_>], &[Rows<'_>]), (Vec<Contribution>,)>(&mut store, &self.function)
+                .get_typed_func::<Arguments<'_>, (Vec<Contribution>,)>(&mut store, &self.function)
                 .map(|measure| measure.call(&mut store, arguments).map(|(list,)| Answer::Contributions(list))),
             Kind::List => instance
-                .get_typed_func::<(&[Parameter<'_>], &[Rows<'_>]), (Option<u32>,)>(&mut store, &self.function)
+                .get_typed_func::<Arguments<'_>, (Option<u32>,)>(&mut store, &self.function)
                 .map(|select| select.call(&mut store, arguments).map(|(segment,)| Answer::Selected(segment))),
         };
         let called = answer.map_err(|_| contract_mismatch(self.kind))?;
@@ -118,10 +121,7 @@ impl Question {
             store.set_epoch_deadline(u64::MAX / 2);
             let called = self.pre.instantiate(&mut store).and_then(|instance| {
                 instance
-                    .get_typed_func::<(&[Parameter<'_>], &[Rows<'_>]), (Vec<Contribution>,)>(
-                        &mut store,
-                        &self.function,
-                    )?
+                    .get_typed_func::<Arguments<'_>, (Vec<Contribution>,)>(&mut store, &self.function)?
                     .call(&mut store, (&[], &[]))
             });
             assert!(called.is_ok(), "the baseline question answers");
@@ -149,12 +149,10 @@ impl Question {
             )
         })?;
         let typed = match self.kind {
-            Kind::Analytical => instance
-                .get_typed_func::<(&[Parameter<'_>], &[Rows<'_>]), (Vec<Contribution>,)>(&mut store, &self.function)
-                .is_ok(),
-            Kind::List => instance
-                .get_typed_func::<(&[Parameter<'_>], &[Rows<'_>]), (Option<u32>,)>(&mut store, &self.function)
-                .is_ok(),
+            Kind::Analytical => {
+                instance.get_typed_func::<Arguments<'_>, (Vec<Contribution>,)>(&mut store, &self.function).is_ok()
+            }
+            Kind::List => instance.get_typed_func::<Arguments<'_>, (Option<u32>,)>(&mut store, &self.function).is_ok(),
         };
         if typed { Ok(()) } else { Err(contract_mismatch(self.kind)) }
     }
