@@ -1,0 +1,49 @@
+//! A transparency log in the formats of C2SP: what witnesses and monitors that no one here wrote can check.
+//!
+//! * [`tree`]: the Merkle tree of RFC 6962, roots and proofs
+//! * [`tile`]: the tree and its entries as files (c2sp.org/tlog-tiles)
+//! * [`note`]: signed notes and the keys that verify them (c2sp.org/signed-note)
+//! * [`checkpoint`]: what a log says its tree is (c2sp.org/tlog-checkpoint)
+//! * [`cosignature`]: what a witness says about it (c2sp.org/tlog-cosignature)
+//! * [`policy`]: which logs and how many witnesses it takes (c2sp.org/tlog-policy)
+//! * [`proof`]: that an entry is in a log, in one file (c2sp.org/tlog-proof)
+//! * [`witness`]: what a log sends to a witness and gets back (c2sp.org/tlog-witness)
+
+pub mod checkpoint;
+pub mod cosignature;
+pub mod note;
+pub mod policy;
+pub mod proof;
+pub mod tile;
+pub mod tree;
+pub mod witness;
+
+use crate::denial::{Denial, Reason};
+
+/// Trees are below this size: other implementations count in signed numbers of 64 bits.
+pub const SIZE_MAX: u64 = i64::MAX as u64;
+
+/// No proof in a tree below [`SIZE_MAX`] is longer than this.
+const PROOF_HASHES_MAX: usize = 63;
+
+fn malformed(fact: impl Into<String>) -> Denial {
+    Denial::new(Reason::Malformed, fact)
+}
+
+fn does_not_verify(fact: impl Into<String>) -> Denial {
+    Denial::new(Reason::LogInvalid, fact)
+}
+
+/// A number in the only form in which these formats write it: decimal, no sign, no leading zeroes.
+fn parse_number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| *number <= SIZE_MAX && number.to_string() == text)
+}
+
+/// A hash in canonical base64.
+fn parse_hash(text: &str) -> Option<tree::Hash> {
+    data_encoding::BASE64.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
+fn print_hash(hash: &tree::Hash) -> String {
+    data_encoding::BASE64.encode(hash)
+}
