@@ -1,5 +1,7 @@
 //! Public keys that every verifier agrees on, and what can sign.
 
+mod files;
+
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::pkcs8::EncodePublicKey;
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};

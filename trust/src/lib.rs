@@ -10,11 +10,14 @@
 //! * [`quorum`]: who has to sign
 //! * [`revocations`]: what a party has withdrawn
 //! * [`log`]: the transparency log
+//! * [`ssh`] and [`minisign`]: signatures that programs on many machines make and verify; keys in an ssh-agent
 
 pub mod denial;
 pub mod envelope;
 pub mod json;
 pub mod keys;
+pub mod minisign;
+pub mod ssh;
 
 pub use denial::{Denial, Reason, Result};
 
