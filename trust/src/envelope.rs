@@ -36,17 +36,23 @@ struct EnvelopeSignature {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
+    /// What the subject is called; decides nothing.
     pub name: String,
+    /// The digest that names it.
     pub digest: Digests,
 }
 
+/// The digests of a subject: SHA-256 alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Digests {
+    /// SHA-256 in lower-case hex; any other algorithm is refused.
     pub sha256: String,
 }
 
 impl Subject {
+    /// A document by its name and digest.
+    #[must_use]
     pub fn new(name: &str, sha256: &str) -> Self {
         Self { name: name.into(), digest: Digests { sha256: sha256.into() } }
     }
@@ -61,10 +67,12 @@ pub struct Statement<P> {
     subject: Vec<Subject>,
     #[serde(rename = "predicateType")]
     predicate_type: String,
+    /// What is said about the subject.
     pub predicate: P,
 }
 
 impl<P: Serialize + DeserializeOwned> Statement<P> {
+    /// A statement about one subject.
     pub fn new(subject: Subject, predicate_type: &str, predicate: P) -> Self {
         Self {
             statement_type: STATEMENT_TYPE.into(),
@@ -94,6 +102,12 @@ impl<P: Serialize + DeserializeOwned> Statement<P> {
     pub fn to_bytes(&self) -> Vec<u8> {
         // Strings and numbers alone: writing them cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Whether it is about exactly this.
+    #[must_use]
+    pub fn is_about(&self, subject: &Subject) -> bool {
+        self.subject.as_slice() == std::slice::from_ref(subject)
     }
 
     /// The digest of the only subject.

@@ -121,19 +121,52 @@ impl Groups {
 
     /// Whether a name holds, if exactly those leaves hold of which `leaf_holds` says so.
     pub(crate) fn holds(&self, name: &str, leaf_holds: &dyn Fn(&str) -> bool) -> bool {
+        self.find(name).is_some_and(|index| is_set(&self.held(leaf_holds), index))
+    }
+
+    fn held(&self, leaf_holds: &dyn Fn(&str) -> bool) -> Vec<bool> {
         let mut held: Vec<bool> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             held.push(match &node.rule {
                 Rule::Leaf => leaf_holds(&node.name),
-                Rule::AtLeast(k, members) => members.iter().filter(|i| held.get(**i) == Some(&true)).count() >= *k,
+                Rule::AtLeast(k, members) => members.iter().filter(|index| is_set(&held, **index)).count() >= *k,
             });
         }
-        self.find(name).and_then(|index| held.get(index)) == Some(&true)
+        held
+    }
+
+    /// What keeps a name from holding, in words: the groups that do not hold, with the members that they lack.
+    pub(crate) fn shortfall(&self, name: &str, leaf_holds: &dyn Fn(&str) -> bool) -> String {
+        let held = self.held(leaf_holds);
+        let mut facts = Vec::new();
+        let mut open: Vec<usize> = self.find(name).filter(|index| !is_set(&held, *index)).into_iter().collect();
+        // Every name counts once below the first, or else the policy was refused.
+        while let Some(node) = open.pop().and_then(|index| self.nodes.get(index)) {
+            let Rule::AtLeast(k, members) = &node.rule else {
+                facts.push(format!("{} is missing", node.name));
+                continue;
+            };
+            let lacking: Vec<usize> = members.iter().copied().filter(|index| !is_set(&held, *index)).collect();
+            let (groups, leaves): (Vec<usize>, Vec<usize>) =
+                lacking.iter().partition(|index| self.nodes.get(**index).is_some_and(|node| node.rule != Rule::Leaf));
+            // Where all groups are needed, what those lack says it all.
+            if *k < members.len() || !leaves.is_empty() {
+                let names = lacking.iter().filter_map(|index| Some(self.nodes.get(*index)?.name.as_str()));
+                let names = names.collect::<Vec<_>>().join(" ");
+                facts.push(format!("group {} has {} of {k}: {names}", node.name, members.len() - lacking.len()));
+            }
+            open.extend(groups.into_iter().rev());
+        }
+        facts.join("; ")
     }
 
     fn find(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|node| node.name == name)
     }
+}
+
+fn is_set(held: &[bool], index: usize) -> bool {
+    held.get(index) == Some(&true)
 }
 
 fn not_defined(name: &str) -> Denial {
@@ -157,8 +190,7 @@ mod tests {
 
     #[test]
     fn a_group_of_groups_holds_as_its_thresholds_say() {
-        let groups =
-            groups(&["x1", "x2", "x3", "y1", "y2"], &["x 2 x1 x2 x3", "y any y1 y2", "both all x y"]).unwrap();
+        let groups = groups(&["x1", "x2", "x3", "y1", "y2"], &["x 2 x1 x2 x3", "y any y1 y2", "both all x y"]).unwrap();
         let leaves = ["x1", "x2", "x3", "y1", "y2"];
         for set in 0u32..32 {
             let present = |name: &str| leaves.iter().position(|leaf| *leaf == name).is_some_and(|i| set >> i & 1 == 1);

@@ -8,18 +8,33 @@
 //! * [`envelope`]: DSSE envelopes and in-toto Statements
 //! * [`registry`]: parties, their people and services, and their keys, from version to version
 //! * [`quorum`]: who has to sign
+//! * [`approval`]: that someone agrees to a run, and what it takes for a run to be approved
 //! * [`revocations`]: what a party has withdrawn
 //! * [`log`]: the transparency log
 //! * [`ssh`] and [`minisign`]: signatures that programs on many machines make and verify; keys in an ssh-agent
 
+pub mod approval;
 pub mod denial;
 pub mod envelope;
+mod groups;
 pub mod json;
 pub mod keys;
 pub mod minisign;
+mod principal;
+pub mod quorum;
+pub mod registry;
+pub mod revocations;
 pub mod ssh;
+mod words;
 
 pub use denial::{Denial, Reason, Result};
+pub use principal::Principal;
+
+/// Clocks may differ by so much before what someone signed counts as from the future.
+pub const CLOCK_SKEW: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
+
+/// The greatest integer that every reader of JSON reads as it was written.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// An id of a room, party, person, view or run: `[a-z0-9._-]`, 1 to 64 characters, so that no two look alike.
 #[must_use]
