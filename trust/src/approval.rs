@@ -122,11 +122,11 @@ pub fn verify(
         return Err(Denial::new(Reason::SubjectMismatch, "it approves another agreement"));
     }
     if predicate.room != registry.room() {
-        let (room, here) = (predicate.room.escape_debug(), registry.room());
+        let (room, here) = (&predicate.room, registry.room());
         return Err(Denial::new(Reason::SubjectMismatch, format!("it is for room {room}, this is room {here}")));
     }
     if predicate.decision != APPROVE {
-        let (signer, decision) = (&opened.principal, predicate.decision.escape_debug());
+        let (signer, decision) = (&opened.principal, &predicate.decision);
         return Err(Denial::new(Reason::NotApproved, format!("{signer} signed `{decision}`")));
     }
     let (approved_at, not_after) = check_form(predicate)?;
@@ -155,7 +155,7 @@ fn check_signer(predicate: &Predicate, opened: &OpenedBy) -> Result<()> {
     if (&predicate.party, &predicate.person) == (&signer.party, &signer.member) {
         return Ok(());
     }
-    let (party, person) = (predicate.party.escape_debug(), predicate.person.escape_debug());
+    let Predicate { party, person, .. } = predicate;
     Err(Denial::new(Reason::SignerMismatch, format!("it says {party}/{person}, and {signer} signed it")))
 }
 

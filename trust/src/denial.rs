@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+const FACT_BYTES_MAX: usize = 1000;
+
 /// Result of every check.
 pub type Result<T, E = Denial> = std::result::Result<T, E>;
 
@@ -63,9 +65,10 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// The fact is one line, lower case, without a full stop. It may quote signed text, never data.
+    /// The fact is one line, lower case, without a full stop. It may quote signed text, never data. Whoever wrote that
+    /// text does not get to move the reader's cursor with it: what is not printable ASCII is escaped.
     pub fn new(reason: Reason, fact: impl Into<String>) -> Self {
-        Self { reason, fact: fact.into() }
+        Self { reason, fact: one_line(&fact.into()) }
     }
 
     /// The reason.
@@ -81,6 +84,21 @@ impl Denial {
     }
 }
 
+fn one_line(fact: &str) -> String {
+    let mut line = String::new();
+    for character in fact.chars() {
+        if line.len() >= FACT_BYTES_MAX {
+            line.push_str("...");
+            break;
+        }
+        match character {
+            ' '..='~' => line.push(character),
+            other => line.extend(other.escape_unicode()),
+        }
+    }
+    line
+}
+
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.reason.as_str(), self.fact)
@@ -88,3 +106,16 @@ impl fmt::Display for Denial {
 }
 
 impl std::error::Error for Denial {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_is_one_line_of_ascii() {
+        let denial = Denial::new(Reason::Malformed, "a\nb\u{1b}[2J\u{202e}\u{212a}");
+        assert_eq!(denial.fact(), r"a\u{a}b\u{1b}[2J\u{202e}\u{212a}");
+        assert_eq!(Denial::new(Reason::Malformed, "not approved by: a, b").fact(), "not approved by: a, b");
+        assert!(Denial::new(Reason::Malformed, "x".repeat(1 << 20)).fact().len() < 1100);
+    }
+}

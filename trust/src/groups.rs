@@ -43,7 +43,7 @@ impl Groups {
         for member in members {
             let index = self.find(member).ok_or_else(|| not_defined(member))?;
             if indices.contains(&index) {
-                return Err(invalid(format!("`{}` is twice a member of one group", member.escape_debug())));
+                return Err(invalid(format!("`{member}` is twice a member of one group")));
             }
             indices.push(index);
         }
@@ -54,19 +54,16 @@ impl Groups {
         };
         match threshold {
             Some(k) if (1..=indices.len()).contains(&k) => self.add(name, Rule::AtLeast(k, indices)),
-            _ => Err(invalid(format!(
-                "group `{}` does not ask for at least one and at most all of its members",
-                name.escape_debug()
-            ))),
+            _ => Err(invalid(format!("group `{name}` does not ask for at least one and at most all of its members"))),
         }
     }
 
     fn add(&mut self, name: &str, rule: Rule) -> Result<()> {
         if name.is_empty() || name == "none" {
-            return Err(invalid(format!("`{}` cannot be defined", name.escape_debug())));
+            return Err(invalid(format!("`{name}` cannot be defined")));
         }
         if self.contains(name) {
-            return Err(invalid(format!("`{}` is defined twice", name.escape_debug())));
+            return Err(invalid(format!("`{name}` is defined twice")));
         }
         let same = |node: &&Node| (node.rule == Rule::Leaf) == (rule == Rule::Leaf);
         if self.nodes.iter().filter(same).count() >= EACH_MAX {
@@ -89,7 +86,7 @@ impl Groups {
         while let Some(index) = open.pop() {
             let Some(node) = self.nodes.get(index) else { continue };
             if seen.contains(&index) {
-                return Err(invalid(format!("`{}` counts more than once", node.name.escape_debug())));
+                return Err(invalid(format!("`{}` counts more than once", node.name)));
             }
             seen.push(index);
             if let Rule::AtLeast(_, members) = &node.rule {
@@ -170,7 +167,7 @@ fn is_set(held: &[bool], index: usize) -> bool {
 }
 
 fn not_defined(name: &str) -> Denial {
-    invalid(format!("`{}` is not defined on an earlier line", name.escape_debug()))
+    invalid(format!("`{name}` is not defined on an earlier line"))
 }
 
 fn invalid(fact: impl Into<String>) -> Denial {

@@ -36,9 +36,8 @@ impl FromStr for Principal {
 
     fn from_str(text: &str) -> Result<Self, Denial> {
         let names = text.split_once('/').filter(|(party, member)| is_name(party) && is_name(member));
-        let (party, member) = names.ok_or_else(|| {
-            Denial::new(Reason::IdInvalid, format!("`{}` is not of the form party/member", text.escape_debug()))
-        })?;
+        let (party, member) =
+            names.ok_or_else(|| Denial::new(Reason::IdInvalid, format!("`{text}` is not of the form party/member")))?;
         Ok(Self::new(party, member))
     }
 }

@@ -435,14 +435,11 @@ fn people(file: &RegistryFile) -> BTreeSet<Principal> {
 }
 
 fn time(text: &str) -> Result<DateTime<Utc>> {
-    time_from_text(text).ok_or_else(|| invalid(format!("`{}` is not a time in UTC", text.escape_debug())))
+    time_from_text(text).ok_or_else(|| invalid(format!("`{}` is not a time in UTC", text)))
 }
 
 fn bad_name(name: &str) -> Denial {
-    Denial::new(
-        Reason::IdInvalid,
-        format!("`{}` is not of the form [a-z0-9_-], 1 to 64 characters", name.escape_debug()),
-    )
+    Denial::new(Reason::IdInvalid, format!("`{name}` is not of the form [a-z0-9_-], 1 to 64 characters"))
 }
 
 fn invalid(fact: impl Into<String>) -> Denial {

@@ -90,7 +90,7 @@ impl Entry {
             RevocationKind::ApprovalsThrough => parse_through(value).is_some(),
         };
         if !is_right {
-            return Err(malformed(format!("`{}` is not a {} to revoke", value.escape_debug(), self.kind)));
+            return Err(malformed(format!("`{}` is not a {} to revoke", value, self.kind)));
         }
         let reason = self.reason.as_bytes();
         if reason.len() > REASON_BYTES_MAX || !reason.iter().all(|byte| (0x20..0x7f).contains(byte)) {
@@ -308,7 +308,7 @@ impl RevocationList {
 }
 
 fn time(text: &str) -> Result<DateTime<Utc>> {
-    time_from_text(text).ok_or_else(|| malformed(format!("`{}` is not a time in UTC", text.escape_debug())))
+    time_from_text(text).ok_or_else(|| malformed(format!("`{}` is not a time in UTC", text)))
 }
 
 fn malformed(fact: impl Into<String>) -> Denial {

@@ -31,7 +31,7 @@ macro_rules! words {
 
             fn from_str(text: &str) -> Result<Self, String> {
                 let found = Self::ALL.iter().find(|word| word.as_str() == text);
-                found.copied().ok_or_else(|| format!("`{}` is not one of: {}", text.escape_debug(), [$($text),+].join(", ")))
+                found.copied().ok_or_else(|| format!("`{}` is not one of: {}", text, [$($text),+].join(", ")))
             }
         }
 
