@@ -19,6 +19,7 @@ pub mod envelope;
 mod groups;
 pub mod json;
 pub mod keys;
+pub mod log;
 pub mod minisign;
 mod principal;
 pub mod quorum;

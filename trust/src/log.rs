@@ -20,10 +20,10 @@ pub mod witness;
 
 use crate::denial::{Denial, Reason};
 
-/// Trees are below this size: other implementations count in signed numbers of 64 bits.
-pub const SIZE_MAX: u64 = i64::MAX as u64;
+/// Trees are not larger: up to here no proof has more hashes than may be sent to a witness.
+pub const SIZE_MAX: u64 = 1 << 62;
 
-/// No proof in a tree below [`SIZE_MAX`] is longer than this.
+/// As many hashes a proof may have.
 const PROOF_HASHES_MAX: usize = 63;
 
 fn malformed(fact: impl Into<String>) -> Denial {
@@ -34,7 +34,7 @@ fn does_not_verify(fact: impl Into<String>) -> Denial {
     Denial::new(Reason::LogInvalid, fact)
 }
 
-/// A number in the only form in which these formats write it: decimal, no sign, no leading zeroes.
+/// A size or an index in the only form in which these formats write it: decimal, no sign, no leading zeroes.
 fn parse_number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number: &u64| *number <= SIZE_MAX && number.to_string() == text)
 }
