@@ -1,5 +1,7 @@
 //! The log against implementations that no one here wrote: ct-merkle, tlog_tiles and signed_note.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
