@@ -71,6 +71,14 @@ pub struct Statement<P> {
     pub predicate: P,
 }
 
+#[derive(Serialize, Deserialize)]
+struct StatementTypes {
+    #[serde(rename = "_type")]
+    statement_type: String,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+}
+
 impl<P: Serialize + DeserializeOwned> Statement<P> {
     /// A statement about one subject.
     pub fn new(subject: Subject, predicate_type: &str, predicate: P) -> Self {
@@ -84,13 +92,16 @@ impl<P: Serialize + DeserializeOwned> Statement<P> {
 
     /// Parses a payload whose signature verified.
     pub fn parse(payload: &[u8], predicate_type: &str) -> Result<Self> {
-        let statement: Self = json::parse(payload).map_err(|why| Denial::new(Reason::Malformed, why))?;
-        if statement.statement_type != STATEMENT_TYPE {
+        let malformed = |why| Denial::new(Reason::Malformed, why);
+        // First of all what kind of statement it is: one of another kind is rarely malformed.
+        let types: StatementTypes = json::parse(payload).map_err(malformed)?;
+        if types.statement_type != STATEMENT_TYPE {
             return Err(Denial::new(Reason::PredicateType, "it is not an in-toto Statement v1"));
         }
-        if statement.predicate_type != predicate_type {
+        if types.predicate_type != predicate_type {
             return Err(Denial::new(Reason::PredicateType, format!("its predicate type is not {predicate_type}")));
         }
+        let statement: Self = json::parse(payload).map_err(malformed)?;
         if statement.subject.len() != 1 {
             let many = statement.subject.len();
             return Err(Denial::new(Reason::SubjectMismatch, format!("it has {many} subjects, one is allowed")));
