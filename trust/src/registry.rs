@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::denial::{Denial, Reason, Result};
 use crate::envelope::{self, IN_TOTO, Statement, Subject};
 use crate::keys::{PublicKey, SignError, Signer};
+use crate::log::note::{Algorithm, VerifierKey};
+use crate::log::policy::Policy as LogPolicy;
 use crate::principal::Principal;
 use crate::quorum::{Kind, Policy};
 use crate::{INTEGER_MAX, is_id, is_name, json, sha256_hex, time_from_text, time_to_text};
@@ -39,6 +41,7 @@ pub struct Registry {
     sha256: String,
     expires: DateTime<Utc>,
     policy: Policy,
+    log_policy: LogPolicy,
     keys: Vec<RegisteredKey>,
 }
 
@@ -93,7 +96,8 @@ impl Registry {
         let expires = time(&file.expires)?;
         let keys = read_members(&file)?;
         let policy = Policy::parse(&file.quorum, &people(&file))?;
-        Ok(Self { sha256: sha256_hex(bytes), file, expires, policy, keys })
+        let log_policy = read_log_policy(&file.log, &keys)?;
+        Ok(Self { sha256: sha256_hex(bytes), file, expires, policy, log_policy, keys })
     }
 
     /// The first version for a room, signed by its own root quorum. That it is the right one can only be told by its
@@ -209,7 +213,7 @@ impl Registry {
 
     /// The keys in use for a scope.
     pub fn keys(&self, scope: Scope) -> impl Iterator<Item = (Principal, PublicKey)> {
-        let keys = self.keys.iter().filter(move |key| key.status == Status::Active && key.scopes.contains(&scope));
+        let keys = self.keys.iter().filter(move |key| key.is_in_use_for(scope));
         keys.map(|key| (key.holder.clone(), key.key))
     }
 
@@ -255,6 +259,12 @@ impl Registry {
         &self.file.log
     }
 
+    /// Whose checkpoints count: those of the keys in use for the log, with the witnesses that the parties agreed on.
+    #[must_use]
+    pub const fn log_policy(&self) -> &LogPolicy {
+        &self.log_policy
+    }
+
     /// The age recipient to whom what only an auditor may read is sealed.
     #[must_use]
     pub fn auditor(&self) -> Option<&str> {
@@ -280,6 +290,10 @@ impl Registry {
 }
 
 impl RegisteredKey {
+    fn is_in_use_for(&self, scope: Scope) -> bool {
+        self.status == Status::Active && self.scopes.contains(&scope)
+    }
+
     fn check_compromise(&self) -> Result<()> {
         if self.status == Status::Compromised {
             return Err(Denial::new(Reason::Revoked, format!("the key of {} is compromised", self.holder)));
@@ -413,6 +427,21 @@ fn read_key(holder: &Principal, kind: MemberKind, record: &KeyRecord) -> Result<
         not_after,
         status: record.status,
     })
+}
+
+/// The log's keys are those of the registry, so that no line can name another.
+fn read_log_policy(log: &LogRecord, keys: &[RegisteredKey]) -> Result<LogPolicy> {
+    let mut text = String::new();
+    for key in keys.iter().filter(|key| key.is_in_use_for(Scope::Log)) {
+        text.push_str(&format!("log {}\n", VerifierKey::new(&log.origin, Algorithm::Ed25519, key.key)?));
+    }
+    for line in &log.witnesses {
+        if line.contains('\n') || line.split([' ', '\t']).find(|word| !word.is_empty()) == Some("log") {
+            return Err(Denial::new(Reason::PolicyInvalid, "a line about witnesses is two lines, or names a log"));
+        }
+        text.push_str(&format!("{line}\n"));
+    }
+    LogPolicy::parse(text.as_bytes())
 }
 
 fn check_list<'a>(what: &str, names: impl Iterator<Item = &'a str>, most: usize) -> Result<()> {

@@ -16,6 +16,7 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 use glovebox_trust::approval::Role;
 use glovebox_trust::envelope::{self, IN_TOTO};
 use glovebox_trust::keys::Signer;
+use glovebox_trust::log::note::{Algorithm, VerifierKey};
 use glovebox_trust::quorum::Kind;
 use glovebox_trust::registry::{MemberKind, REGISTRY_TYPE, Registry, RegistryFile, Scope, Signed, Status};
 use glovebox_trust::{Denial, Reason};
@@ -289,6 +290,32 @@ fn c15_a_registry_with_a_quorum_that_cannot_hold_is_refused() {
         refused(edited(|file| file["quorum"] = lines), Reason::PolicyInvalid, "");
     }
     edited(|file| file["quorum"] = json!(["quorum root retailer/cleo"])).unwrap();
+}
+
+#[test]
+fn the_witnesses_are_read_with_the_registry() {
+    let logs = |registry: &Registry| registry.log_policy().logs().iter().map(|log| log.public()).collect::<Vec<_>>();
+    assert_eq!(logs(&registry()), [key(ENGINE).public()]);
+    assert_eq!(registry().log_policy().logs()[0].name(), "glovebox/grocery");
+    let witness = |seed| VerifierKey::new("w.example", Algorithm::Cosignature, key(seed).public()).unwrap();
+    let lines = |lines: Value| edited(|file| file["log"]["witnesses"] = lines);
+    let witnessed = lines(json!([format!("witness w {}", witness(STRANGER)), "quorum w"])).unwrap();
+    assert!(!witnessed.log_policy().is_satisfied(&[]) && witnessed.log_policy().is_satisfied(&["w"]));
+    let log = VerifierKey::new("other", Algorithm::Ed25519, key(STRANGER).public()).unwrap();
+    for bad in [
+        json!([]),
+        json!(["quorum w"]),
+        json!(["quorum none", "quorum none"]),
+        json!(["quorum none\n"]),
+        json!([format!(" log {log}"), "quorum none"]),
+        json!([format!("quorum none\nlog {log}")]),
+        json!([format!("witness w {}", witness(ENGINE)), "quorum w"]),
+    ] {
+        refused(lines(bad), Reason::PolicyInvalid, "");
+    }
+    let mut file = draft();
+    file.key_mut(&key(ENGINE).public()).unwrap().status = Status::Retired;
+    assert!(logs(&parse(&file)).is_empty());
 }
 
 #[test]
