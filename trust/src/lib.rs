@@ -14,6 +14,7 @@
 //! * [`ssh`] and [`minisign`]: signatures that programs on many machines make and verify; keys in an ssh-agent
 
 pub mod approval;
+pub mod base64;
 pub mod denial;
 pub mod envelope;
 mod groups;

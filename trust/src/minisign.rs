@@ -6,6 +6,7 @@
 use blake2::{Blake2b512, Digest};
 use data_encoding::BASE64;
 
+use crate::base64;
 use crate::denial::{Denial, Reason, Result};
 use crate::keys::{PublicKey, SignError, Signer};
 
@@ -66,14 +67,14 @@ fn parse(file: &[u8]) -> Option<Parsed> {
     let [untrusted, signed, trusted, global] = lines.as_slice() else { return None };
     untrusted.strip_prefix(UNTRUSTED).filter(|comment| is_comment(comment))?;
     let trusted_comment = trusted.strip_prefix(TRUSTED).filter(|comment| is_comment(comment))?;
-    let signed = BASE64.decode(signed.as_bytes()).ok()?;
+    let signed = base64::decode(signed)?;
     let (algorithm, numbered) = signed.split_first_chunk::<2>()?;
     let (_, signature) = numbered.split_first_chunk::<8>()?;
     Some(Parsed {
         algorithm: *algorithm,
         signature: signature.try_into().ok()?,
         trusted_comment: trusted_comment.to_owned(),
-        global: BASE64.decode(global.as_bytes()).ok()?.try_into().ok()?,
+        global: base64::decode(global)?.try_into().ok()?,
     })
 }
 
@@ -171,6 +172,19 @@ mod tests {
         assert_ne!(unhashed, file);
         assert_eq!(reason(&unhashed, MESSAGE, &key), Reason::SignatureInvalid);
         assert_eq!(reason(&"x".repeat(4097), MESSAGE, &key), Reason::TooLarge);
+    }
+
+    #[test]
+    fn a_signature_is_one_text() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let file = sign(MESSAGE, "agreement reach r1", &key).unwrap();
+        for at in [1, 3] {
+            let line = file.lines().nth(at).unwrap();
+            let bytes = BASE64.decode(line.as_bytes()).unwrap();
+            let pieces = [BASE64.encode(&bytes[..10]), BASE64.encode(&bytes[10..])].concat();
+            assert_eq!(BASE64.decode(pieces.as_bytes()).unwrap(), bytes);
+            assert_eq!(reason(&file.replace(line, &pieces), MESSAGE, &key), Reason::Malformed);
+        }
     }
 
     #[test]

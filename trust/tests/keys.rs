@@ -280,6 +280,9 @@ fn everything_else_is_no_key_file() {
         ssh.replace("ssh-ed25519 ", "ssh-rsa "),
         ssh.replace(blob, &blob[..blob.len() - 4]),
         ssh.replace(blob, &format!("{blob}AAAA")),
+        ssh.replace(blob, &in_pieces(blob)),
+        minisign.replace(bare, &in_pieces(bare)),
+        pem.replace(pem.lines().nth(1).unwrap(), &in_pieces(pem.lines().nth(1).unwrap())),
         ssh.replace(blob, &blob.replace('+', "-").replace('/', "_")),
         "ssh-ed25519".into(),
         "ssh-ed25519 ".into(),
@@ -297,6 +300,14 @@ fn everything_else_is_no_key_file() {
     assert_eq!(PublicKey::read(&public.to_spki()).unwrap_err().reason(), Reason::KeyFormat);
     assert_eq!(PublicKey::read(b"\xff\xfe").unwrap_err().reason(), Reason::KeyFormat);
     assert_eq!(PublicKey::read(&[b'a'; 4097]).unwrap_err().reason(), Reason::TooLarge);
+}
+
+/// The same bytes in two texts of base64.
+fn in_pieces(base64: &str) -> String {
+    let bytes = data_encoding::BASE64.decode(base64.as_bytes()).unwrap();
+    let pieces = [&bytes[..10], &bytes[10..]].map(|piece| data_encoding::BASE64.encode(piece)).concat();
+    assert_eq!(data_encoding::BASE64.decode(pieces.as_bytes()).unwrap(), bytes);
+    pieces
 }
 
 /// DER in which a parser might put up with more than the one encoding.

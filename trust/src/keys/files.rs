@@ -5,6 +5,7 @@ use ed25519_dalek::pkcs8::{DecodePublicKey, PublicKeyBytes};
 use sha2::{Digest, Sha256};
 
 use super::PublicKey;
+use crate::base64::decode;
 use crate::denial::{Denial, Reason, Result};
 use crate::ssh::wire;
 
@@ -70,10 +71,6 @@ impl PublicKey {
 fn unknown() -> Denial {
     let formats = "PEM, one line of OpenSSH, minisign, or 64 digits of lower-case hex";
     Denial::new(Reason::KeyFormat, format!("a file is not exactly one Ed25519 public key in {formats}"))
-}
-
-fn decode(text: &str) -> Option<Vec<u8>> {
-    BASE64.decode(text.as_bytes()).ok()
 }
 
 fn read_spki(der: &[u8]) -> Option<[u8; 32]> {
