@@ -1,0 +1,5 @@
+//! Feeds `glovebox_trust_fuzz::proof` from libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| glovebox_trust_fuzz::proof::check(data));
