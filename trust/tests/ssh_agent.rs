@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "../../runtime/src/gate/agent.rs"]
+#[path = "../../runtime/src/signing/agent.rs"]
 pub mod agent;
 
 use std::fs;
