@@ -1,19 +1,29 @@
 //! Composes an agreement from a room and a question: every term of one run in one file, for people to read and sign.
 
+mod diff;
+
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, TimeDelta, Utc};
+use glovebox_trust::Principal;
+use glovebox_trust::registry::Scope;
 
+use crate::clock;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
-use crate::gate::{self, AGREEMENT_FILE};
+use crate::gate::{self, AGREEMENT_FILE, Chain};
 use crate::privacy::Mechanism;
 use crate::provision;
 use crate::random::Random;
 use crate::room::{
-    Agreement, BoundParameter, BoundView, FileDigest, Kind, Manifest, Reducer, Room, Terms, Validity, sha256_hex,
+    Agreement, BoundParameter, BoundView, Budget, FileDigest, Kind, Limits, Manifest, Reducer, Room, Runtime,
+    sha256_hex,
 };
+
+/// An agreement names at most so many that it replaces, the latest first.
+const SUPERSEDED_MAX: usize = 64;
 
 /// What someone proposes to agree on.
 #[derive(Debug)]
@@ -30,6 +40,10 @@ pub struct Proposal<'a> {
     pub destination: &'a str,
     /// For how many days from now it holds.
     pub days: u32,
+    /// How many runs may be begun under it.
+    pub runs_max: u32,
+    /// Whether the revision before stays valid beside it.
+    pub beside: bool,
 }
 
 /// A composed agreement, not yet approved by anyone.
@@ -55,7 +69,7 @@ impl Composed {
 /// Composes an agreement and writes it to a new folder of the room.
 pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mut Random) -> Result<Composed> {
     let room = gate::read_room(dir)?;
-    let registry = gate::read_registry(dir)?.digest;
+    let chain = Chain::read(dir, &room.id)?;
     let (component, manifest_bytes, manifest) = gate::read_question(dir, proposal.component, proposal.manifest)?;
     let views = bind_views(dir, &room, &manifest, proposal.bindings)?;
     let parameters = bind_parameters(&manifest, proposal.parameters)?;
@@ -69,7 +83,11 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
     })?;
     let controls = room.controls(views.iter().map(|bound| bound.view.owner.as_str())).unwrap_or_default();
     let (folder, revision) = next_folder(dir, &manifest.name);
-    let terms = Terms {
+    let replaced = if proposal.beside { None } else { previous(dir, &manifest.name, revision)? };
+    let owners = views.iter().map(|bound| bound.view.owner.as_str());
+    let accounts = Agreement::accounts(owners, &destination.recipient, &room.unit);
+    let agreement = Agreement {
+        version: Agreement::VERSION,
         room: room.id.clone(),
         unit: room.unit.clone(),
         question: manifest.name.clone(),
@@ -78,23 +96,30 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
         component: FileDigest::of(&component),
         manifest_path: proposal.manifest.into(),
         manifest: FileDigest::of(&manifest_bytes),
-        registry,
+        world: gate::world_of(&component)?,
+        registry: chain.pin(),
         views,
         parameters,
         controls,
+        budget: Budget { accounts, runs_max: proposal.runs_max },
         destination,
+        limits: Limits::default(),
+        runners: runners(&chain)?,
+        runtime: Runtime::this(),
+        log: gate::log_pin(chain.current()),
         revision,
+        supersedes: replaced.as_ref().map(Replaced::ids).unwrap_or_default(),
+        not_before: clock::to_text(now),
+        not_after: clock::to_text(now + TimeDelta::days(i64::from(proposal.days))),
+        nonce: data_encoding::HEXLOWER.encode(&random.bytes::<16>()),
     };
-    let validity =
-        Validity { not_before: now, not_after: now + TimeDelta::days(i64::from(proposal.days)), nonce: random.bytes() };
-    let agreement = Agreement::compose(terms, &validity);
     gate::check_question(&agreement, &manifest)?;
     let bytes = agreement.to_bytes()?;
     let path = format!("{folder}/{AGREEMENT_FILE}");
     files::write(dir, &path, &bytes, Existing::Refuse).map_err(|error| {
         Fault::new(Code::RoomInvalid, format!("cannot write {path}: {error}"), "make the room's folder writable")
     })?;
-    let summary = summarise(&agreement, &manifest)?;
+    let summary = summarise(&agreement, &manifest, replaced.as_ref())?;
     let needs = agreement.required_parties().into_iter().map(str::to_owned).collect();
     Ok(Composed { folder, agreement_id: sha256_hex(&bytes), needs, summary })
 }
@@ -120,7 +145,8 @@ fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, 
         let schema = provision::describe(dir, &view)?;
         // What would be refused at every run is refused before people read and sign it.
         schema.check_slot(slot)?;
-        Ok(BoundView { slot: slot.slot.clone(), schema_sha256: schema.sha256(), view })
+        let (definition_sha256, schema_sha256) = (view.sha256(), schema.sha256());
+        Ok(BoundView { slot: slot.slot.clone(), view, definition_sha256, schema_sha256, columns: slot.columns.clone() })
     };
     manifest.slots.iter().map(bind).collect()
 }
@@ -172,11 +198,49 @@ fn next_folder(dir: &Dir, question: &str) -> (String, u32) {
     (folder(revision), revision)
 }
 
-fn summarise(agreement: &Agreement, manifest: &Manifest) -> Result<String> {
+/// The services that may run it: all that the registry knows as runtimes.
+fn runners(chain: &Chain) -> Result<Vec<Principal>> {
+    let runners: BTreeSet<Principal> = chain.current().keys(Scope::Runtime).map(|(runtime, _)| runtime).collect();
+    if runners.is_empty() {
+        return Err(Fault::new(
+            Code::RunnerUnknown,
+            "the registry has no runtime that could run it",
+            "register one with `glovebox key new --party PARTY --service ID`, and let the parties sign the registry",
+        ));
+    }
+    Ok(runners.into_iter().collect())
+}
+
+/// The revision that an agreement replaces.
+struct Replaced {
+    id: String,
+    agreement: Agreement,
+}
+
+impl Replaced {
+    /// Its id, and those of all that it replaced itself.
+    fn ids(&self) -> Vec<String> {
+        let ids = [&self.id].into_iter().chain(&self.agreement.supersedes);
+        ids.take(SUPERSEDED_MAX).cloned().collect()
+    }
+}
+
+fn previous(dir: &Dir, question: &str, revision: u32) -> Result<Option<Replaced>> {
+    if revision < 2 {
+        return Ok(None);
+    }
+    let bytes = gate::read_agreement(dir, &format!("agreements/{question}-r{}", revision - 1))?;
+    Ok(Some(Replaced { id: sha256_hex(&bytes), agreement: Agreement::parse(&bytes)? }))
+}
+
+fn summarise(agreement: &Agreement, manifest: &Manifest, replaced: Option<&Replaced>) -> Result<String> {
     let mut text = String::new();
     let mechanism = Mechanism::new(manifest, &agreement.controls);
     // Writing to a string cannot fail.
     let _ = write_summary(&mut text, agreement, manifest, &mechanism, agreement.window()?);
+    if let Some(replaced) = replaced {
+        let _ = write_changes(&mut text, &replaced.agreement, agreement);
+    }
     Ok(text)
 }
 
@@ -218,9 +282,32 @@ fn write_summary(
         }
     }
     writeln!(text, "\n{}", mechanism.sentence())?;
-    writeln!(text, "\nValid from {} until {}.", crate::clock::to_text(from), crate::clock::to_text(until))?;
+    writeln!(
+        text,
+        "\nValid from {} until {}, for {} runs, on: {}.",
+        clock::to_text(from),
+        clock::to_text(until),
+        agreement.budget.runs_max,
+        agreement.runners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )?;
     let parties = agreement.required_parties().into_iter().collect::<Vec<_>>().join(", ");
     writeln!(text, "Needs the approval of: {parties}.")
+}
+
+/// Nonce, window and revision differ by themselves; the rest is what people have to look at again.
+fn write_changes(text: &mut String, before: &Agreement, after: &Agreement) -> std::fmt::Result {
+    let json = |agreement: &Agreement| {
+        let mut json = serde_json::to_value(agreement).unwrap_or_default();
+        for own in ["nonce", "not_before", "not_after", "revision", "supersedes"] {
+            if let Some(terms) = json.as_object_mut() {
+                terms.remove(own);
+            }
+        }
+        json
+    };
+    let changes = diff::diff(&json(before), &json(after));
+    writeln!(text, "\nReplaces revision {}, once it has run. Changed terms: {}", before.revision, changes.len())?;
+    changes.iter().try_for_each(|change| writeln!(text, "  {change}"))
 }
 
 fn write_groups(text: &mut String, manifest: &Manifest, mechanism: &Mechanism) -> std::fmt::Result {

@@ -5,9 +5,12 @@
 use std::path::Path;
 use std::time::Instant;
 
+use glovebox_trust::registry::Scope;
+
 use crate::clock::Clock;
-use crate::error::Result;
-use crate::gate::{self, Approved};
+use crate::error::{Code, Fault, Result};
+use crate::gate::{self, Approved, Chain, Inquiry};
+use crate::journal::Facts;
 use crate::privacy::Tally;
 use crate::provision::{self, Resources, Unit};
 use crate::receipt::Trace;
@@ -43,8 +46,12 @@ pub fn bare_instances_per_second(room: &Path, agreement: &str, count: usize) -> 
 }
 
 fn admit(dir: &cap_std::fs::Dir, agreement: &str) -> Result<Approved> {
-    let mut trace = Trace::new("bench".into(), Clock::System.now(), agreement);
-    gate::admit(dir, agreement, Clock::System.now(), &mut trace)
+    let now = Clock::System.now();
+    let mut trace = Trace::new("bench".into(), now, agreement);
+    let runtime = Chain::read_any(dir)?.current().keys(Scope::Runtime).next().map(|(_, key)| key);
+    let runtime = runtime.ok_or_else(|| Fault::new(Code::KeyUnknown, "no runtime is registered", "register one"))?;
+    let inquiry = Inquiry { dir, folder: agreement, now, runtime: &runtime, facts: &Facts::default() };
+    gate::admit(&inquiry, &mut trace)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate")]

@@ -79,7 +79,8 @@ codes! {
     RoomInvalid = "ROOM_INVALID" "room.toml is missing, malformed or contradicts itself",
     KeyExists = "KEY_EXISTS" "the key file or the person's key is there already",
     KeyUnknown = "KEY_UNKNOWN" "the runtime's key is not registered, so no one could verify its receipts",
-        KeyUnreadable = "KEY_UNREADABLE" "a private key file is missing or is not an Ed25519 PKCS#8 PEM file",
+        KeyUnreadable = "KEY_UNREADABLE" "a key cannot be read: a file is missing or of another form, or an agent does not answer",
+        RegistrySigned = "REGISTRY_SIGNED" "the registry's next version is being signed, and a change would void the signatures",
     }
     Gate {
     ManifestInvalid = "MANIFEST_INVALID" "question.toml is malformed, has an unknown field or version, or contradicts itself",
@@ -87,20 +88,55 @@ codes! {
     ComponentImports = "COMPONENT_IMPORTS" "the component imports something; a sealed question may import nothing",
     SlotMissing = "SLOT_MISSING" "a slot of the question has no view bound to it, or a bound slot does not exist",
     ParameterInvalid = "PARAMETER_INVALID" "a parameter is missing, unknown, or outside its declared domain",
-    RegistryInvalid = "REGISTRY_INVALID" "the key registry is missing, malformed, or holds a key that is refused",
+    Malformed = "MALFORMED" "a signed file is not of the form that it must have",
+    TooLarge = "TOO_LARGE" "a signed file is longer than any honest one",
+    SignatureMissing = "SIGNATURE_MISSING" "an envelope has no signature, or more than one",
+    SignatureInvalid = "SIGNATURE_INVALID" "a signature verifies with no registered key",
+    PayloadType = "PAYLOAD_TYPE" "an envelope holds another kind of document",
+    PredicateType = "PREDICATE_TYPE" "a statement says another kind of thing",
+    SubjectMismatch = "SUBJECT_MISMATCH" "a statement is not about exactly this document",
+    SignerMismatch = "SIGNER_MISMATCH" "someone else signed than the statement says",
+    KeyWeak = "KEY_WEAK" "a public key verifies signatures that nobody made",
+    KeyNotCanonical = "KEY_NOT_CANONICAL" "a public key is not a point, or not written in its only form",
+    KeyNotTorsionFree = "KEY_NOT_TORSION_FREE" "a public key is of mixed order, on which verifiers disagree",
+    KeyFormat = "KEY_FORMAT" "a public key file is of no known format",
+    KeyDuplicate = "KEY_DUPLICATE" "a public key stands twice in the registry",
+    KeyScope = "KEY_SCOPE" "a key is not registered for what it signed",
+    KeyExpired = "KEY_EXPIRED" "a key was used outside its window, or after it was retired",
+    IdInvalid = "ID_INVALID" "an id is not of the form [a-z0-9._-]",
+    PolicyInvalid = "POLICY_INVALID" "a quorum's text is malformed or could never hold",
+    RegistryInvalid = "REGISTRY_INVALID" "the key registry is missing, malformed, or not signed as it must be",
+    RegistryExpired = "REGISTRY_EXPIRED" "the key registry has expired",
+    RegistryRollback = "REGISTRY_ROLLBACK" "the key registry is older than one that was used before, or of another chain",
     AgreementInvalid = "AGREEMENT_INVALID" "the agreement is missing or malformed",
     AgreementExpired = "AGREEMENT_EXPIRED" "the agreement is outside its window of validity",
-    ApprovalInvalid = "APPROVAL_INVALID" "an approval is malformed, or does not say what it must",
-    SignatureInvalid = "SIGNATURE_INVALID" "an approval's signature does not verify with any registered key of its scope",
-    NotApproved = "NOT_APPROVED" "there is no approval at all",
+    AgreementSuperseded = "AGREEMENT_SUPERSEDED" "a later revision that replaces the agreement has been run",
+    ApprovalExpired = "APPROVAL_EXPIRED" "an approval is outside its own window",
+    ApprovalReplayed = "APPROVAL_REPLAYED" "a person's sequence number stands on two different approvals",
+    NotApproved = "NOT_APPROVED" "there is no approval, or one that says something else",
     OwnerMissing = "OWNER_MISSING" "an owner of a bound view, or the recipient, has not approved",
-    RegistryChanged = "REGISTRY_CHANGED" "the key registry is not the one that was agreed",
+    QuorumMissing = "QUORUM_MISSING" "the quorum of the room's registry is not reached",
+    RevocationsMissing = "REVOCATIONS_MISSING" "a party has no fresh list of revocations",
+    RevocationsRollback = "REVOCATIONS_ROLLBACK" "a party's list of revocations is older than one that was used before",
+    Revoked = "REVOKED" "a party has withdrawn what the run needs",
+    RunnerUnknown = "RUNNER_UNKNOWN" "the agreement does not name this runtime as a runner",
+    RunsExhausted = "RUNS_EXHAUSTED" "the agreement has been run as often as it allows",
+    RunReplayed = "RUN_REPLAYED" "a request with this nonce has been run before",
+    PrincipalExpired = "PRINCIPAL_EXPIRED" "the run took longer than its principal may act",
+    StateMissing = "STATE_MISSING" "this host does not know the room's log",
+    StateRollback = "STATE_ROLLBACK" "the room's log, ledger or state is older than this host has seen",
+    LogInvalid = "LOG_INVALID" "the log's checkpoint, tiles or a proof do not verify",
+    WitnessMissing = "WITNESS_MISSING" "a checkpoint lacks the cosignatures that the policy demands",
+    WorldChanged = "WORLD_CHANGED" "the component's interface is not the one that was agreed",
     ComponentChanged = "COMPONENT_CHANGED" "the component is not the one that was agreed",
     ManifestChanged = "MANIFEST_CHANGED" "the manifest is not the one that was agreed",
     ViewChanged = "VIEW_CHANGED" "a view's definition or schema is not the one that was agreed",
     ControlChanged = "CONTROL_CHANGED" "the output controls are not those that were agreed",
     DestinationChanged = "DESTINATION_CHANGED" "the destination is not the one that was agreed",
     ReceiptInvalid = "RECEIPT_INVALID" "the receipt does not verify",
+    NotReplayable = "NOT_REPLAYABLE" "a run cannot be replayed: its sealed part is missing or of another key",
+    ReplayDiffers = "REPLAY_DIFFERS" "a replayed run gives another output",
+    ExportFailed = "EXPORT_FAILED" "an agreement cannot be exported",
     RuntimeChanged = "RUNTIME_CHANGED" "this runtime is not the one that was agreed",
     ViewInvalid = "VIEW_INVALID" "a view's SQL is not one SELECT over its own sources",
     ViewUnreadable = "VIEW_UNREADABLE" "a source of a view cannot be opened or read to its end",
@@ -170,6 +206,20 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// What is wrong with a file that someone signed, with what to do about it.
+    pub(crate) fn of(what: &str, denial: &glovebox_trust::Denial, remedy: impl Into<String>) -> Self {
+        Self::new(Code::of(denial.reason()), format!("{what}: {}", denial.fact()), remedy)
+    }
+}
+
+impl Code {
+    /// The code of a reason: the same text.
+    pub(crate) fn of(reason: glovebox_trust::Reason) -> Self {
+        Self::ALL.iter().copied().find(|code| code.as_str() == reason.as_str()).unwrap_or(Self::Malformed)
+    }
+}
+
 /// Libraries put line breaks and full stops into their messages; a fault keeps to its one line, without a stop.
 fn one_line(mut text: String) -> String {
     if text.contains(['\n', '\r']) {
@@ -188,3 +238,15 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_of_a_denial_has_its_code() {
+        for reason in glovebox_trust::Reason::ALL {
+            assert_eq!(Code::of(*reason).as_str(), reason.as_str());
+        }
+    }
+}

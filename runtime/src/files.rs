@@ -25,6 +25,20 @@ pub(crate) fn open_file(dir: &Dir, path: &str) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
+/// Opens a folder, part by part, without following any symlink.
+pub(crate) fn open_folder(dir: &Dir, path: &str) -> io::Result<Dir> {
+    let (parent, name) = open_parent(dir, path, Missing::Fail)?;
+    parent.open_dir_nofollow(name)
+}
+
+/// Opens a file to lock it; makes it where it is missing.
+pub(crate) fn open_lock(dir: &Dir, path: &str) -> io::Result<std::fs::File> {
+    let (folder, name) = open_parent(dir, path, Missing::Create)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).follow(FollowSymlinks::No).mode(0o600);
+    Ok(folder.open_with(name, &options)?.into_std())
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
     Fail,
@@ -58,6 +72,19 @@ pub(crate) fn read(dir: &Dir, path: &str, max: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("longer than {max} bytes")));
     }
     Ok(bytes)
+}
+
+/// The names in a folder that have an ending, in order. No part of the path may be a symlink.
+pub(crate) fn list(dir: &Dir, folder: &str, ending: &str) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in open_folder(dir, folder)?.entries()? {
+        match entry?.file_name().to_str() {
+            Some(name) if name.ends_with(ending) && !name.starts_with('.') => names.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Whether a file may take the place of another.

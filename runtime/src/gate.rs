@@ -1,68 +1,98 @@
 //! Step 1. Lets a run through only if these exact bytes, views, controls and destination were approved by every
 //! affected party.
 //!
-//! Signatures are verified before the signed bytes are parsed. What passes is an [`Approved`], which nothing else
-//! can make and which carries the very bytes that were checked.
+//! The order is that of trust: the registry, the envelopes, their signatures, and only then what was signed; then
+//! what was agreed against the room as it is. What passes is an [`Approved`], which nothing else can make and which
+//! carries the very bytes that were checked. Right before a result gets its name, [`confirm`] asks once more.
 
-mod approval;
-mod envelope;
-mod keys;
-mod registry;
+mod approvals;
+mod chain;
+mod revocations;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
+use glovebox_trust::Principal;
+use glovebox_trust::approval::{self, Approval, Terms};
+use glovebox_trust::keys::PublicKey;
+use glovebox_trust::quorum;
+use glovebox_trust::registry::{Registry, Scope};
+use glovebox_trust::revocations::RunFacts;
 
-pub use approval::approve;
-pub(crate) use envelope::{IN_TOTO, Statement, Subject, open as open_envelope, seal as seal_envelope};
-pub use keys::{SigningKey, load_key, new_key};
-pub use registry::KeyHolder;
-pub(crate) use registry::Registry;
+pub use approvals::ApprovalRecord;
+pub(crate) use approvals::{Signers, read_approvals};
+pub(crate) use chain::{Chain, REGISTRY_FILE, folder_of as registry_folder, read_version};
+pub(crate) use revocations::{ListRecord, Lists, latest as latest_list, open as open_list, path_of as list_path};
 
 use crate::clock;
+use crate::destination::StagedResult;
 use crate::error::{Code, Fault, Result};
 use crate::files;
-use crate::receipt::Trace;
-use crate::room::{Agreement, BoundView, FileDigest, Kind, Manifest, Room, Slot, Value, sha256_hex};
+use crate::journal::Facts;
+use crate::receipt::{Confirmation, Evidence, Trace};
+use crate::room::{
+    Agreement, BoundView, FileDigest, Kind, LogPin, Manifest, RegistryPin, Room, Slot, Value, World, sha256_hex,
+};
 use crate::sandbox;
 
 /// File names and size limits of a room.
 pub(crate) const ROOM_FILE: &str = "room.toml";
-pub(crate) const REGISTRY_FILE: &str = "registry.json";
 pub(crate) const AGREEMENT_FILE: &str = "agreement.json";
-const APPROVAL_SUFFIX: &str = ".dsse.json";
+pub(crate) const SIGNATURE_SUFFIX: &str = ".dsse.json";
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
-const APPROVALS_MAX: usize = 64;
 
 /// Proof that every affected party approved these terms, and that the room is still as they approved it.
 #[derive(Debug)]
 pub(crate) struct Approved {
-    agreement: Agreement,
+    terms: CheckedTerms,
+    folders: BTreeMap<String, String>,
     manifest: Manifest,
     component: Arc<[u8]>,
     parameters: Vec<Value>,
 }
 
-/// Who approved, and in which file.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApprovalRecord {
-    /// The approving party.
-    pub party: String,
-    /// The approving person.
-    pub person: String,
-    /// SHA-256 of the envelope's bytes.
-    pub sha256: String,
+/// Terms that are approved in full, and under what.
+#[derive(Debug)]
+struct CheckedTerms {
+    agreement: Agreement,
+    agreement_id: String,
+    registry: RegistryPin,
+    auditor: Option<String>,
+    approvals: Vec<ApprovalRecord>,
+    revocations: Vec<ListRecord>,
 }
 
 impl Approved {
     /// The terms.
     #[must_use]
     pub(crate) const fn agreement(&self) -> &Agreement {
-        &self.agreement
+        &self.terms.agreement
+    }
+
+    /// SHA-256 of the terms' bytes.
+    pub(crate) fn agreement_id(&self) -> &str {
+        &self.terms.agreement_id
+    }
+
+    /// The registry under which they were approved.
+    pub(crate) const fn registry(&self) -> &RegistryPin {
+        &self.terms.registry
+    }
+
+    /// To whom figures and seed are sealed.
+    pub(crate) fn auditor(&self) -> Option<&str> {
+        self.terms.auditor.as_deref()
+    }
+
+    pub(crate) fn approvals(&self) -> &[ApprovalRecord] {
+        &self.terms.approvals
+    }
+
+    pub(crate) fn revocations(&self) -> &[ListRecord] {
+        &self.terms.revocations
     }
 
     /// The question's manifest.
@@ -79,98 +109,201 @@ impl Approved {
         &self.parameters
     }
 
+    /// The folder of an owner of a bound view.
+    pub(crate) fn folder_of(&self, owner: &str) -> &str {
+        self.folders.get(owner).map_or("", String::as_str)
+    }
+
     /// Each bound view with its slot.
     pub(crate) fn bound(&self) -> Vec<(&BoundView, &Slot)> {
-        self.agreement.views.iter().zip(&self.manifest.slots).collect()
+        self.agreement().views.iter().zip(&self.manifest.slots).collect()
     }
 }
 
+/// Who asks for which run, when.
+pub(crate) struct Inquiry<'a> {
+    pub(crate) dir: &'a Dir,
+    /// The agreement's folder inside the room.
+    pub(crate) folder: &'a str,
+    pub(crate) now: DateTime<Utc>,
+    /// The key of the runtime that is to run it.
+    pub(crate) runtime: &'a PublicKey,
+    /// What the room's log says.
+    pub(crate) facts: &'a Facts,
+}
+
 /// Checks everything that can be checked before a row is read.
-///
-/// `folder` is the agreement's folder inside the room.
-pub(crate) fn admit(dir: &Dir, folder: &str, now: DateTime<Utc>, trace: &mut Trace) -> Result<Approved> {
-    let room = read_room(dir)?;
-    let registry = read_registry(dir)?;
-    let bytes = read_agreement(dir, folder)?;
+pub(crate) fn admit(inquiry: &Inquiry<'_>, trace: &mut Trace) -> Result<Approved> {
+    let dir = inquiry.dir;
+    let bytes = read_agreement(dir, inquiry.folder)?;
     trace.agreement_id = Some(sha256_hex(&bytes));
+    let (terms, room) = check_terms(inquiry, &bytes)?;
+    trace.approvals.clone_from(&terms.approvals);
+    let agreement = &terms.agreement;
+    inquiry.facts.check_agreement(agreement, &terms.agreement_id)?;
 
-    let Agreed { agreement, approvals, .. } = check_approvals(dir, folder, &bytes, &registry.registry, &room)?;
-    trace.approvals = approvals;
-    check_window(&agreement, now)?;
-    check_room(&agreement, &room, &registry)?;
+    read_approved(dir, terms, &room)
+}
 
+/// Reads the question that the terms name, and compares it with them.
+fn read_approved(dir: &Dir, terms: CheckedTerms, room: &Room) -> Result<Approved> {
+    let agreement = &terms.agreement;
     let component = read(dir, &agreement.component_path, COMPONENT_BYTES_MAX, Code::ComponentInvalid)?;
     same_file(&agreement.component, &component, Code::ComponentChanged, &agreement.component_path)?;
     let manifest = read(dir, &agreement.manifest_path, TEXT_BYTES_MAX, Code::ManifestInvalid)?;
     same_file(&agreement.manifest, &manifest, Code::ManifestChanged, &agreement.manifest_path)?;
     let manifest = Manifest::parse(&manifest)?;
-    check_question(&agreement, &manifest)?;
-    let parameters = read_parameters(&agreement, &manifest)?;
+    check_question(agreement, &manifest)?;
+    let parameters = read_parameters(agreement, &manifest)?;
     sandbox::screen(&component)?;
+    check_world(agreement, &component)?;
 
-    Ok(Approved { agreement, manifest, component: component.into(), parameters })
+    let folder = |owner: &str| Some((owner.to_owned(), room.folder(owner)?.to_owned()));
+    let folders = agreement.owners().filter_map(folder).collect();
+    Ok(Approved { terms, folders, manifest, component: component.into(), parameters })
 }
 
-/// An agreement with the approvals that make it complete.
+/// Approves terms again that a verified receipt says were approved, to replay its run: the files must be the same.
+pub(crate) fn readmit(dir: &Dir, evidence: Evidence) -> Result<Approved> {
+    let (agreement, agreement_id, approvals, confirmed) = evidence.into_terms();
+    let room = read_room(dir)?;
+    check_room(&agreement, &room)?;
+    let Confirmation { registry, revocations } = confirmed;
+    let terms = CheckedTerms { agreement, agreement_id, registry, auditor: None, approvals, revocations };
+    read_approved(dir, terms, &room)
+}
+
+/// Proof that a result may still go out, right before it gets its name.
 #[derive(Debug)]
-pub(crate) struct Agreed {
-    pub(crate) agreement: Agreement,
-    pub(crate) agreement_id: String,
-    pub(crate) approvals: Vec<ApprovalRecord>,
+pub(crate) struct Confirmed {
+    staged: StagedResult,
+    confirmation: Confirmation,
 }
 
-/// Reads an agreement and checks that it is approved in full, whatever the room has become since.
-pub(crate) fn read_agreed(dir: &Dir, folder: &str) -> Result<Agreed> {
-    let bytes = read_agreement(dir, folder)?;
-    check_approvals(dir, folder, &bytes, &read_registry(dir)?.registry, &read_room(dir)?)
+impl Confirmed {
+    pub(crate) fn into_parts(self) -> (StagedResult, Confirmation) {
+        (self.staged, self.confirmation)
+    }
+}
+
+/// Asks once more: whoever has withdrawn meanwhile, or changed the room, stops the result.
+pub(crate) fn confirm(staged: StagedResult, inquiry: &Inquiry<'_>) -> Result<Confirmed> {
+    let bytes = read_agreement(inquiry.dir, inquiry.folder)?;
+    let (terms, _) = check_terms(inquiry, &bytes)?;
+    if terms.agreement_id != staged.approved().agreement_id() {
+        let fact = format!("{AGREEMENT_FILE} is not the one that the run began with");
+        return Err(Fault::new(Code::AgreementInvalid, fact, "leave the agreement's folder alone while it runs"));
+    }
+    Ok(Confirmed { staged, confirmation: Confirmation { registry: terms.registry, revocations: terms.revocations } })
 }
 
 /// Signatures over the agreement's digest come first; only then are its bytes parsed.
-fn check_approvals(dir: &Dir, folder: &str, bytes: &[u8], registry: &Registry, room: &Room) -> Result<Agreed> {
+fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8]) -> Result<(CheckedTerms, Room)> {
+    let Inquiry { dir, folder, now, facts, .. } = *inquiry;
+    let room = read_room(dir)?;
+    let chain = Chain::read(dir, &room.id)?;
+    chain.check(facts)?;
+    let registry = chain.current();
+    registry.check_expiry(now).map_err(|denial| {
+        Fault::of("the registry", &denial, "let the parties sign a next version with `glovebox registry renew`")
+    })?;
+
     let agreement_id = sha256_hex(bytes);
-    let approvals = read_approvals(dir, folder, registry, &room.id, &agreement_id)?;
+    let signers = Signers { registry, now, is_logged: &|sha256| facts.has_approval(sha256) };
+    let approvals = read_approvals(dir, folder, &agreement_id, &signers)?;
     let agreement = Agreement::parse(bytes)?;
-    check_quorum(&agreement, &approvals)?;
-    Ok(Agreed { agreement, agreement_id, approvals })
+    let lists = Lists::read(dir, registry, agreement.required_parties(), now)?;
+    let fingerprint = inquiry.runtime.fingerprint();
+    lists.check(&run_facts(&agreement, &agreement_id, &fingerprint), &approvals)?;
+    check_quorum(&agreement, &agreement_id, &approvals, registry)?;
+
+    let records: Vec<ApprovalRecord> = approvals.iter().map(ApprovalRecord::of).collect();
+    let revocations = lists.records();
+    facts.check_revocations(&revocations)?;
+    facts.check_sequences(&records)?;
+    check_window(&agreement, now)?;
+    check_runner(&agreement, registry, inquiry.runtime)?;
+    check_registry(&agreement, &chain)?;
+    check_room(&agreement, &room)?;
+    let (registry, auditor) = (chain.pin(), chain.current().auditor().map(str::to_owned));
+    Ok((CheckedTerms { agreement, agreement_id, registry, auditor, approvals: records, revocations }, room))
+}
+
+/// What of a run a party can withdraw.
+pub(crate) fn run_facts<'a>(agreement: &'a Agreement, agreement_id: &'a str, runtime: &'a str) -> RunFacts<'a> {
+    RunFacts {
+        agreement_id,
+        component_sha256: &agreement.component.sha256,
+        sdk: &agreement.world.sdk_version,
+        runtime_key_fingerprint: runtime,
+    }
+}
+
+/// Every owner of a bound view and the recipient, and then the registry's quorum for the kind.
+pub(crate) fn check_quorum(
+    agreement: &Agreement,
+    agreement_id: &str,
+    approvals: &[Approval],
+    registry: &Registry,
+) -> Result<()> {
+    let owners: BTreeSet<&str> = agreement.owners().collect();
+    let recipient = agreement.destination.recipient.as_str();
+    let terms = Terms { agreement_id, kind: quorum_of(agreement.kind), owners: &owners, recipient };
+    approval::check_approvals(registry, &terms, approvals).map_err(|denial| {
+        let code = Code::of(denial.reason());
+        Fault::new(code, denial.fact(), "let a person of each of these parties sign with `glovebox approve`")
+    })
+}
+
+pub(crate) const fn quorum_of(kind: Kind) -> quorum::Kind {
+    match kind {
+        Kind::Analytical => quorum::Kind::Analytical,
+        Kind::List => quorum::Kind::List,
+    }
 }
 
 pub(crate) fn read_agreement(dir: &Dir, folder: &str) -> Result<Vec<u8>> {
     read(dir, &format!("{folder}/{AGREEMENT_FILE}"), TEXT_BYTES_MAX, Code::AgreementInvalid)
 }
 
-/// A registry and the digest of its bytes.
-#[derive(Debug)]
-pub(crate) struct PinnedRegistry {
-    pub(crate) registry: Registry,
-    pub(crate) digest: FileDigest,
-}
-
 pub(crate) fn read_room(dir: &Dir) -> Result<Room> {
     Room::parse(&read(dir, ROOM_FILE, TEXT_BYTES_MAX, Code::RoomInvalid)?)
 }
 
-pub(crate) fn read_registry(dir: &Dir) -> Result<PinnedRegistry> {
-    let bytes = read(dir, REGISTRY_FILE, TEXT_BYTES_MAX, Code::RegistryInvalid)?;
-    Ok(PinnedRegistry { registry: Registry::parse(&bytes)?, digest: FileDigest::of(&bytes) })
-}
-
 /// A receipt must verify for someone else. A registry that cannot be read is for [`admit`] to refuse, with a receipt.
-pub(crate) fn check_runtime_key(dir: &Dir, key: &SigningKey) -> Result<()> {
-    let Ok(PinnedRegistry { registry, .. }) = read_registry(dir) else { return Ok(()) };
-    match registry.holder_of(&key.0.verifying_key()) {
-        Some(KeyHolder::Runtime { .. }) => Ok(()),
-        _ => Err(Fault::new(
+pub(crate) fn runtime_of(chain: Option<&Chain>, key: &PublicKey) -> Result<Option<Principal>> {
+    let Some(chain) = chain else { return Ok(None) };
+    let mut runtimes = chain.current().keys(Scope::Runtime);
+    let known = runtimes.find(|(_, known)| known == key).map(|(runtime, _)| runtime);
+    known.map(Some).ok_or_else(|| {
+        Fault::new(
             Code::KeyUnknown,
             "the key is not registered as a runtime's",
-            "register one with `glovebox key new --runtime ID`, or name the registered one with --key",
-        )),
-    }
+            "register one with `glovebox key new --party PARTY --service ID`, or name the registered one with --key",
+        )
+    })
 }
 
 pub(crate) fn read(dir: &Dir, path: &str, max: u64, code: Code) -> Result<Vec<u8>> {
     files::read(dir, path, max).map_err(|error| {
         Fault::new(code, format!("cannot read {path}: {error}"), "check that the file is there, in the room's folder")
     })
+}
+
+/// The names of the files in a folder that have an ending, in order.
+pub(crate) fn list_files(dir: &Dir, folder: &str, ending: &str, max: usize, code: Code) -> Result<Vec<String>> {
+    let names = files::list(dir, folder, ending).map_err(|error| {
+        Fault::new(
+            code,
+            format!("cannot list {folder}: {error}"),
+            "check that the folder is there, in the room's folder",
+        )
+    })?;
+    if names.len() > max {
+        let fact = format!("{} files *{ending} stand in {folder}, at most {max} are read", names.len());
+        return Err(Fault::new(code, fact, "remove those that are not needed"));
+    }
+    Ok(names)
 }
 
 /// Reads a question's two files and checks them as far as they can be checked without the terms.
@@ -182,58 +315,18 @@ pub(crate) fn read_question(dir: &Dir, component: &str, manifest: &str) -> Resul
     Ok((component, bytes, manifest))
 }
 
-fn read_approvals(
-    dir: &Dir,
-    folder: &str,
-    registry: &Registry,
-    room: &str,
-    agreement_id: &str,
-) -> Result<Vec<ApprovalRecord>> {
-    let unreadable = |error: std::io::Error| {
-        Fault::new(Code::AgreementInvalid, format!("cannot list {folder}: {error}"), "name the agreement's folder")
-    };
-    let mut names = Vec::new();
-    for entry in dir.read_dir(folder).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        match name.to_str() {
-            Some(name) if name.ends_with(APPROVAL_SUFFIX) => names.push(name.to_owned()),
-            _ => {}
-        }
-    }
-    if names.is_empty() {
-        return Err(Fault::new(
-            Code::NotApproved,
-            format!("no approval stands in {folder}"),
-            "let each party sign with `glovebox approve`",
-        ));
-    }
-    if names.len() > APPROVALS_MAX {
-        return Err(Fault::new(
-            Code::ApprovalInvalid,
-            format!("{} approvals stand in {folder}, at most {APPROVALS_MAX} are read", names.len()),
-            "remove those that are not needed",
-        ));
-    }
-    names.sort();
-    let read_one = |name: &String| {
-        let bytes = read(dir, &format!("{folder}/{name}"), TEXT_BYTES_MAX, Code::ApprovalInvalid)?;
-        approval::verify(&bytes, name, registry, room, agreement_id)
-    };
-    names.iter().map(read_one).collect()
+/// What a component's own bytes say of its interface.
+pub(crate) fn world_of(component: &[u8]) -> Result<World> {
+    let world = sandbox::world(component)?;
+    Ok(World { name: world.name, sdk: world.package, sdk_version: world.version, wit_sha256: world.sha256 })
 }
 
-/// Every owner of a bound view, and the recipient. No text anywhere can weaken this.
-fn check_quorum(agreement: &Agreement, approvals: &[ApprovalRecord]) -> Result<()> {
-    let approved: BTreeSet<&str> = approvals.iter().map(|approval| approval.party.as_str()).collect();
-    let missing: Vec<&str> = agreement.required_parties().difference(&approved).copied().collect();
-    if missing.is_empty() {
+fn check_world(agreement: &Agreement, component: &[u8]) -> Result<()> {
+    if world_of(component)? == agreement.world {
         return Ok(());
     }
-    Err(Fault::new(
-        Code::OwnerMissing,
-        format!("not approved by: {}", missing.join(", ")),
-        "let a person of each of these parties sign with `glovebox approve`",
-    ))
+    let fact = "the component's interface is not the one that the agreement states";
+    Err(Fault::new(Code::WorldChanged, fact, "compose and approve a new revision"))
 }
 
 fn check_window(agreement: &Agreement, now: DateTime<Utc>) -> Result<()> {
@@ -249,13 +342,48 @@ fn check_window(agreement: &Agreement, now: DateTime<Utc>) -> Result<()> {
     ))
 }
 
+/// Only the runtimes that the parties agreed on run it.
+fn check_runner(agreement: &Agreement, registry: &Registry, runtime: &PublicKey) -> Result<()> {
+    let runner = registry.keys(Scope::Runtime).find(|(_, key)| key == runtime).map(|(runner, _)| runner);
+    match runner {
+        Some(runner) if agreement.runners.contains(&runner) => Ok(()),
+        _ => Err(Fault::new(
+            Code::RunnerUnknown,
+            "the agreement does not name this runtime as a runner",
+            "run it where it was agreed, or compose and approve a new revision",
+        )),
+    }
+}
+
+/// The registry may have grown since, but along the chain that was agreed.
+fn check_registry(agreement: &Agreement, chain: &Chain) -> Result<()> {
+    if !chain.contains(&agreement.registry) {
+        return Err(Fault::new(
+            Code::RegistryRollback,
+            format!(
+                "version {} of the registry, which was agreed, is not in the room's chain",
+                agreement.registry.version
+            ),
+            "bring back the folder `registry` with all of its versions and signatures",
+        ));
+    }
+    if log_pin(chain.current()) == agreement.log {
+        return Ok(());
+    }
+    let fact = "the log or its witnesses are not those that were agreed";
+    Err(Fault::new(Code::LogInvalid, fact, "compose and approve a new revision"))
+}
+
+/// The log that a registry names.
+pub(crate) fn log_pin(registry: &Registry) -> LogPin {
+    let log = registry.log();
+    LogPin { origin: log.origin.clone(), witnesses_sha256: sha256_hex(log.witnesses.join("\n").as_bytes()) }
+}
+
 /// Compares what was agreed with the room as it is now.
-fn check_room(agreement: &Agreement, room: &Room, registry: &PinnedRegistry) -> Result<()> {
+fn check_room(agreement: &Agreement, room: &Room) -> Result<()> {
     let again = "restore what was agreed, or compose and approve a new revision";
     let changed = |code, fact: String| Err(Fault::new(code, fact, again));
-    if agreement.registry != registry.digest {
-        return changed(Code::RegistryChanged, format!("{REGISTRY_FILE} is not the one that was agreed"));
-    }
     if (agreement.room.as_str(), agreement.unit.as_str()) != (room.id.as_str(), room.unit.as_str()) {
         return changed(
             Code::AgreementInvalid,
@@ -316,6 +444,21 @@ pub(crate) fn check_question(agreement: &Agreement, manifest: &Manifest) -> Resu
                 "the recipient {recipient} owns none of the bound views; a list holds identifiers of its own view only"
             ),
             "bind a view of the recipient, or name another destination",
+        ));
+    }
+    let columns = agreement.views.iter().map(|bound| &bound.columns);
+    if !columns.eq(manifest.slots.iter().map(|slot| &slot.columns)) {
+        return Err(Fault::new(
+            Code::AgreementInvalid,
+            "the agreement shows the code other columns than the question asks for",
+            "compose the agreement again with `glovebox agree`",
+        ));
+    }
+    if agreement.budget.accounts != Agreement::accounts(agreement.owners(), recipient, &agreement.unit) {
+        return Err(Fault::new(
+            Code::AgreementInvalid,
+            "the agreement charges other accounts than its owners'",
+            "compose the agreement again with `glovebox agree`",
         ));
     }
     if agreement.kind != manifest.kind || agreement.question != manifest.name {

@@ -9,39 +9,62 @@
 //! 5. [`destination`]: the result, written whole or not at all
 //! 6. [`receipt`]: a signed record of what happened
 //!
-//! [`run()`] is that path on one page. Beside it stand the agreed terms ([`room`]) and the only two sources of
-//! non-determinism ([`Clock`], [`Random`]).
+//! [`run()`] is that path on one page. Beside it stand the agreed terms ([`room`]), what people sign ([`signing`]), the
+//! room's log ([`journal`]) and the only two sources of non-determinism ([`Clock`], [`Random`]). Formats and rules of
+//! signatures, registries and logs are a crate of their own, `glovebox-trust`.
 
 mod run;
 
 mod destination;
 mod gate;
+mod principal;
 mod privacy;
 mod provision;
 mod receipt;
 mod sandbox;
+mod session;
 
 mod agree;
+mod audit;
 #[doc(hidden)]
 pub mod bench;
 mod clock;
 mod error;
+mod export;
 mod files;
+mod journal;
 mod parse;
 mod random;
+mod replay;
 mod room;
 mod show;
+mod signing;
 
 pub use agree::{Composed, Proposal, agree};
+pub use audit::{
+    LogStatus, StateStatus, WitnessRequest, adopt_state, attach_cosignatures, checkpoint, prove, state_status,
+    verify_log, witness_request,
+};
 pub use clock::Clock;
 pub use error::{Code, Fault, Result, Stage};
-pub use gate::{ApprovalRecord, KeyHolder, SigningKey, approve, load_key, new_key};
+pub use export::{Export, Exported, export};
+pub use gate::ApprovalRecord;
+pub use glovebox_trust::Principal;
+pub use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
+pub use glovebox_trust::registry::{Custody, MemberKind, Scope};
+pub use glovebox_trust::revocations::RevocationKind;
 pub use privacy::{Charge, Cost, Ledger, LedgerLine, MeasureNoise};
 pub use random::Random;
-pub use receipt::{Check, Verified, verify};
+pub use receipt::{Check, Verified, new_auditor, verify};
+pub use replay::{Replay, Replayed, replay};
 pub use room::{Delta, Epsilon};
 pub use run::{Outcome, ReleasedResult, Request, Step, run};
 pub use show::{Preview, preview};
+pub use signing::{
+    AgentKey, Approved, Change, Draft, Enrolled, Holder, LIST_DAYS, PublicKeyFile, RegistryStatus, Revoked, Withdrawal,
+    add_key, approve, change_key, identities, load_key, new_key, registry_status, renew_registry, revoke, set_auditor,
+    set_quorum, set_witnesses, sign_registry,
+};
 
 /// Opens a room's folder. Every path below it is opened through the handle, and none leads out of it.
 pub fn open_room(path: &std::path::Path) -> Result<cap_std::fs::Dir> {

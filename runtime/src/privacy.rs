@@ -16,12 +16,13 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 
 use groups::GroupTally;
+pub(crate) use ledger::Posting;
 pub use ledger::{Charge, Ledger, LedgerLine};
 use list::ListTally;
 pub(crate) use mechanism::Mechanism;
 pub use mechanism::{Cost, MeasureNoise};
 
-use crate::error::Result;
+use crate::error::{Code, Fault, Result};
 use crate::gate::Approved;
 use crate::provision::{Provisioned, Unit};
 use crate::random::Random;
@@ -114,12 +115,20 @@ pub(crate) fn release(raw: RawOutput, random: &mut Random) -> Result<Released> {
     Ok(Released { approved, table })
 }
 
+/// Takes over the charge of a run that has ended, to replay it: what was paid for once is not charged again.
+pub(crate) fn replayed(provisioned: Provisioned, paid: &[Charge]) -> Result<Funded> {
+    let agreement = provisioned.approved.agreement();
+    let mechanism = Mechanism::new(provisioned.approved.manifest(), &agreement.controls);
+    if paid == charges(agreement, &mechanism) {
+        return Ok(Funded(provisioned));
+    }
+    Err(Fault::new(Code::NotReplayable, "the run was not charged what it costs", "replay a run whose receipt verifies"))
+}
+
 /// What the run charges to which accounts: one per owner of a bound view and recipient.
 pub(crate) fn charges(agreement: &Agreement, mechanism: &Mechanism) -> Vec<Charge> {
-    let owners: std::collections::BTreeSet<&str> = agreement.owners().collect();
-    let recipient = &agreement.destination.recipient;
-    let account = |owner: &str| format!("{owner} to {recipient}, per {}", agreement.unit);
-    owners.into_iter().map(|owner| Charge::new(account(owner), mechanism.cost(), &agreement.controls)).collect()
+    let account = |account: &String| Charge::new(account.clone(), mechanism.cost(), &agreement.controls);
+    agreement.budget.accounts.iter().map(account).collect()
 }
 
 type Names = Arc<[String]>;

@@ -14,10 +14,11 @@ mod table;
 mod view;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, File};
 use tokio::runtime::{Builder, Runtime};
 
 use self::feed::Feed;
@@ -27,6 +28,7 @@ use self::schema::{KeyType, slot_schema};
 use self::session::{Scratch, Share};
 use self::view::PlannedView;
 use crate::error::{Code, Fault, Result};
+use crate::files;
 use crate::gate::Approved;
 use crate::room::{BoundView, Slot, View};
 
@@ -76,24 +78,37 @@ pub(crate) struct Provisioned {
     pub(crate) units: UnitStream,
 }
 
-/// Opens the views of an approved run, and nothing else.
-pub(crate) fn provision(approved: Approved, dir: &Dir, resources: &Resources) -> Result<Provisioned> {
-    let mut units = open(dir, &approved.bound(), approved.manifest().max_rows_per_unit(), resources)?;
+/// Who may open the files of which views.
+pub(crate) trait Access {
+    /// Opens a source of a view, without following any symlink.
+    fn open(&self, view: &View, path: &str) -> io::Result<File>;
+}
+
+/// Whoever holds the room's own handle may look at any view's columns, to agree on it.
+impl Access for Dir {
+    fn open(&self, _view: &View, path: &str) -> io::Result<File> {
+        files::open_file(self, path)
+    }
+}
+
+/// Opens the views of an approved run as its principal, and nothing else.
+pub(crate) fn provision(approved: Approved, access: &dyn Access, resources: &Resources) -> Result<Provisioned> {
+    let mut units = open(access, &approved.bound(), approved.manifest().max_rows_per_unit(), resources)?;
     units.read_ahead()?;
     Ok(Provisioned { approved, units })
 }
 
 /// Names and types of a view's columns. Reads no row of Parquet and Arrow files; the types of a CSV file are those of
 /// its first records.
-pub(crate) fn describe(dir: &Dir, view: &View) -> Result<ViewSchema> {
+pub(crate) fn describe(access: &dyn Access, view: &View) -> Result<ViewSchema> {
     let runtime = Builder::new_current_thread().build().map_err(|error| no_runtime(&error))?;
-    let planned = runtime.block_on(PlannedView::new(dir, view, &Share::for_planning()))?;
+    let planned = runtime.block_on(PlannedView::new(access, view, &Share::for_planning()))?;
     Ok(planned.into_schema())
 }
 
 /// Opens the bound views of a run and starts to read them.
 pub(crate) fn open(
-    dir: &Dir,
+    access: &dyn Access,
     bound: &[(&BoundView, &Slot)],
     max_rows_per_unit: u32,
     resources: &Resources,
@@ -106,7 +121,7 @@ pub(crate) fn open(
         .map_err(|error| no_runtime(&error))?;
     let scratch = Scratch::new()?;
     let share = Share::new(resources, bound.len(), &scratch);
-    let views = runtime.block_on(plan(dir, bound, &share))?;
+    let views = runtime.block_on(plan(access, bound, &share))?;
     let key = common_key(&views)?;
 
     let mut inputs = Vec::with_capacity(bound.len());
@@ -146,10 +161,10 @@ impl UnitStream {
 }
 
 /// Plans every view and checks it against the agreement and its slot.
-async fn plan(dir: &Dir, bound: &[(&BoundView, &Slot)], share: &Share) -> Result<Vec<PlannedView>> {
+async fn plan(access: &dyn Access, bound: &[(&BoundView, &Slot)], share: &Share) -> Result<Vec<PlannedView>> {
     let mut views = Vec::with_capacity(bound.len());
     for (bound, slot) in bound {
-        let planned = PlannedView::new(dir, &bound.view, share).await?;
+        let planned = PlannedView::new(access, &bound.view, share).await?;
         if planned.schema().sha256() != bound.schema_sha256 {
             return Err(Fault::new(
                 Code::ViewChanged,

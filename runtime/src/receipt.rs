@@ -1,31 +1,42 @@
 //! Step 6. A signed record of every run, refusals included, that anyone can verify offline.
 //!
-//! A receipt is an in-toto Statement whose subject is the agreement. Nothing in it depends on one unit: no counts, no
-//! fuel, no error text, times to the minute, and a salted commitment instead of the output's hash. (In SCITT and
-//! COSE a *receipt* is a proof of inclusion in a log; here it is the record of a run.)
+//! A receipt is an in-toto Statement whose subject is the agreement, signed by the run's principal and logged. Nothing
+//! in it depends on one unit: no counts, no fuel, no error text, times to the minute, and a salted commitment instead of
+//! the output's hash. Exact figures and the seed of the noise go into a part that is sealed to the room's auditor alone,
+//! for an owner may attack another. (In SCITT and COSE a *receipt* is a proof of inclusion in a log; here it is the
+//! record of a run.)
 
+mod sealed;
 mod verify;
 
 use std::io::Write;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use glovebox_trust::envelope::{self, IN_TOTO, Statement, Subject};
+use glovebox_trust::keys::SigningKey;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use sealed::check_recipient;
+pub use sealed::new_auditor;
+pub(crate) use sealed::{Sealed, open as open_sealed, path_of as sealed_path};
 pub use verify::{Check, Verified, verify};
+pub(crate) use verify::{Evidence, evidence};
 
 use crate::clock;
 use crate::destination::Delivered;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing, Staged};
-use crate::gate::{ApprovalRecord, IN_TOTO, SigningKey, Statement, Subject, seal_envelope};
+use crate::gate::{AGREEMENT_FILE, ApprovalRecord, ListRecord};
+use crate::principal::RunPrincipal;
 use crate::privacy::{Charge, MeasureNoise, Mechanism};
-use crate::room::{Runtime, sha256_hex};
+use crate::room::{RegistryPin, Runtime, sha256_hex};
 
 pub(crate) const RECEIPT_TYPE: &str = "https://glovebox.dev/run/v1";
+pub(crate) const RECEIPTS_FOLDER: &str = "receipts";
 
 /// What a receipt says of a run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunRecord {
     run_id: String,
@@ -34,10 +45,16 @@ pub(crate) struct RunRecord {
     started_at: String,
     finished_at: String,
     agreement_path: String,
+    /// SHA-256 of the principal's certificate; none where the gate refused before there was one.
+    certificate_sha256: Option<String>,
     approvals: Vec<ApprovalRecord>,
     runtime: Runtime,
+    /// SHA-256 of the program that ran.
+    build_sha256: String,
     charges: Vec<Charge>,
     released: Option<ReleaseRecord>,
+    /// SHA-256 of what is sealed to the auditor; none where the room has no auditor, or nothing to seal.
+    sealed_sha256: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +64,7 @@ enum Decision {
     Refused,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReleaseRecord {
     component_sha256: String,
@@ -59,6 +76,30 @@ struct ReleaseRecord {
     noise: Vec<MeasureNoise>,
     output_path: String,
     output_commitment: String,
+    /// What held right before the output got its name.
+    confirmed: Confirmation,
+}
+
+/// Under which registry and lists the gate let the result out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Confirmation {
+    pub(crate) registry: RegistryPin,
+    pub(crate) revocations: Vec<ListRecord>,
+}
+
+impl RunRecord {
+    pub(crate) fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    pub(crate) fn finished_at(&self) -> &str {
+        &self.finished_at
+    }
+
+    pub(crate) fn charges(&self) -> &[Charge] {
+        &self.charges
+    }
 }
 
 /// What is known of a run so far; a refusal's receipt can say no more than this.
@@ -69,13 +110,29 @@ pub(crate) struct Trace {
     pub(crate) agreement_path: String,
     pub(crate) agreement_id: Option<String>,
     pub(crate) approvals: Vec<ApprovalRecord>,
+    pub(crate) certificate_sha256: Option<String>,
     pub(crate) charges: Vec<Charge>,
+    pub(crate) sealed_sha256: Option<String>,
 }
 
 impl Trace {
     pub(crate) fn new(run_id: String, started_at: DateTime<Utc>, agreement: &str) -> Self {
         let agreement_path = agreement.trim_end_matches('/').to_owned();
-        Self { run_id, started_at, agreement_path, agreement_id: None, approvals: Vec::new(), charges: Vec::new() }
+        Self {
+            run_id,
+            started_at,
+            agreement_path,
+            agreement_id: None,
+            approvals: Vec::new(),
+            certificate_sha256: None,
+            charges: Vec::new(),
+            sealed_sha256: None,
+        }
+    }
+
+    /// Where not even an agreement could be read, the receipt is about nothing: the digest of no bytes.
+    pub(crate) fn subject(&self) -> String {
+        self.agreement_id.clone().unwrap_or_else(|| sha256_hex(b""))
     }
 }
 
@@ -89,14 +146,20 @@ pub(crate) fn prepare(dir: &Dir, run_id: &str) -> Result<()> {
     probe.map(drop).map_err(|error| unwritable(&path, &error))
 }
 
-/// Signs the receipt of a run and writes it. Returns its path in the room.
+/// Who signs a receipt: the run's principal, or the runtime where the run got none.
+pub(crate) enum ReceiptSigner<'a> {
+    Principal(&'a RunPrincipal),
+    Runtime(&'a SigningKey),
+}
+
+/// Signs the receipt of a run and writes it. Returns its path in the room and its bytes, which are to be logged.
 pub(crate) fn seal(
     outcome: Result<&Delivered, Code>,
     trace: &Trace,
     dir: &Dir,
-    key: &SigningKey,
+    signer: &ReceiptSigner<'_>,
     now: DateTime<Utc>,
-) -> Result<String> {
+) -> Result<(String, Vec<u8>)> {
     let record = RunRecord {
         run_id: trace.run_id.clone(),
         decision: if outcome.is_ok() { Decision::Released } else { Decision::Refused },
@@ -104,20 +167,28 @@ pub(crate) fn seal(
         started_at: to_the_minute(trace.started_at),
         finished_at: to_the_minute(now),
         agreement_path: trace.agreement_path.clone(),
+        certificate_sha256: trace.certificate_sha256.clone(),
         approvals: trace.approvals.clone(),
         runtime: Runtime::this(),
+        build_sha256: crate::room::build_sha256(),
         charges: trace.charges.clone(),
         released: outcome.ok().map(ReleaseRecord::of),
+        sealed_sha256: trace.sealed_sha256.clone(),
     };
-    // Where not even an agreement could be read, the receipt is about nothing: the digest of no bytes.
-    let agreement_id = trace.agreement_id.clone().unwrap_or_else(|| sha256_hex(b""));
-    let statement = Statement::new(Subject::new("agreement.json", &agreement_id), RECEIPT_TYPE, record);
-    let sealed = serde_json::to_vec(&statement).and_then(|payload| seal_envelope(IN_TOTO, &payload, &key.0));
+    let statement = Statement::new(Subject::new(AGREEMENT_FILE, &trace.subject()), RECEIPT_TYPE, record);
+    let sealed = match signer {
+        ReceiptSigner::Principal(principal) => principal.sign(&statement.to_bytes())?,
+        ReceiptSigner::Runtime(key) => envelope::seal(IN_TOTO, &statement.to_bytes(), *key)
+            .map_err(|why| Fault::new(Code::ReceiptFailed, why, "check the runtime's key"))?,
+    };
     let path = path_of(&trace.run_id);
-    let written =
-        sealed.map_err(std::io::Error::other).and_then(|bytes| files::write(dir, &path, &bytes, Existing::Refuse));
-    written.map_err(|error| unwritable(&path, &error))?;
-    Ok(path)
+    put(dir, &path, &sealed)?;
+    Ok((path, sealed))
+}
+
+/// Writes one of a run's files beside its receipt.
+pub(crate) fn put(dir: &Dir, path: &str, bytes: &[u8]) -> Result<()> {
+    files::write(dir, path, bytes, Existing::Refuse).map_err(|error| unwritable(path, &error))
 }
 
 fn unwritable(path: &str, error: &std::io::Error) -> Fault {
@@ -129,12 +200,22 @@ fn unwritable(path: &str, error: &std::io::Error) -> Fault {
 }
 
 fn path_of(run_id: &str) -> String {
-    format!("receipts/{}", file_name(run_id))
+    format!("{RECEIPTS_FOLDER}/{}", file_name(run_id))
 }
 
 /// A receipt is filed under its run, so that no other can stand in its place.
 fn file_name(run_id: &str) -> String {
     format!("{run_id}.dsse.json")
+}
+
+/// The path of the certificate of a run's principal.
+pub(crate) fn certificate_path(run_id: &str) -> String {
+    format!("{RECEIPTS_FOLDER}/{run_id}.certificate.dsse.json")
+}
+
+/// The path of the proof that a receipt is in the log.
+pub(crate) fn proof_path(run_id: &str) -> String {
+    format!("{RECEIPTS_FOLDER}/{run_id}.tlog-proof")
 }
 
 impl ReleaseRecord {
@@ -151,6 +232,7 @@ impl ReleaseRecord {
             noise: mechanism.measures().to_vec(),
             output_path: delivered.path.clone(),
             output_commitment: delivered.commitment.clone(),
+            confirmed: delivered.confirmation.clone(),
         }
     }
 }

@@ -7,8 +7,10 @@ mod controls;
 mod manifest;
 mod terms;
 
+pub(crate) use glovebox_trust::{is_id, sha256_hex};
+
 pub(crate) use agreement::{
-    Agreement, BoundParameter, BoundView, FileDigest, Limits, Runtime, Terms, Validity, sha256_hex,
+    Agreement, BoundParameter, BoundView, Budget, FileDigest, Limits, LogPin, RegistryPin, Runtime, World,
 };
 pub(crate) use controls::Controls;
 pub use controls::{Delta, Epsilon};
@@ -19,15 +21,15 @@ pub(crate) use manifest::{Column, ColumnType, Group, Join, Kind, Manifest, Measu
 pub(crate) use terms::Source;
 pub(crate) use terms::{Destination, Format, Room, View};
 
-/// An id of a room, party, person, view or run: `[a-z0-9._-]`, 1 to 64 characters, so that no two look alike.
-pub(crate) fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
-        && !text.starts_with('.')
-}
-
 /// A path inside the room: relative, and with plain names only.
 pub(crate) fn is_inner_path(text: &str) -> bool {
     !text.is_empty()
         && text.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\\'))
+}
+
+/// SHA-256 of the program that runs.
+pub(crate) fn build_sha256() -> String {
+    static BUILD: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let digest = || std::fs::read("/proc/self/exe").map_or_else(|_| String::new(), |bytes| sha256_hex(&bytes));
+    BUILD.get_or_init(digest).clone()
 }

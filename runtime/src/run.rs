@@ -3,17 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use glovebox_trust::keys::SigningKey;
 use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::destination::{self, Delivered};
 use crate::error::{Code, Fault, Result};
-use crate::gate::{self, SigningKey};
+use crate::gate;
 use crate::privacy::{self, Charge, Ledger, MeasureNoise, Mechanism};
 use crate::provision::{self, Resources};
 use crate::random::Random;
 use crate::receipt::{self, Trace};
 use crate::sandbox::{self, Question};
+use crate::session::Session;
 
 /// A request for one run. It points at an agreement and decides nothing else about what is released.
 #[derive(Debug)]
@@ -28,6 +30,12 @@ pub struct Request<'a> {
     pub threads: usize,
     /// Memory for sorting views, in bytes; what does not fit is spilled to a private folder.
     pub sort_memory_bytes: usize,
+    /// The folder of this host's anchors, outside of any room.
+    pub state: &'a Path,
+    /// Names the request; a second one of the same name is refused. By default it is random.
+    pub nonce: Option<&'a str>,
+    /// For how many minutes the run's principal may act.
+    pub minutes: u32,
     /// The time.
     pub clock: Clock,
 }
@@ -100,61 +108,52 @@ pub struct ReleasedResult {
 
 /// Runs a question, if every affected party approved it, and writes a receipt whatever happens.
 pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
-    let dir = crate::open_room(request.room)?;
-    gate::check_runtime_key(&dir, request.key)?;
-    let mut random = Random::from_os()?;
-    let run_id = data_encoding::HEXLOWER.encode(&random.bytes::<16>());
-    let mut trace = Trace::new(run_id, request.clock.now(), request.agreement);
+    let mut session = Session::open(request)?;
 
     // What could not be recorded does not begin.
-    receipt::prepare(&dir, &trace.run_id)?;
+    receipt::prepare(&session.dir, &session.trace.run_id)?;
 
     // 1 to 5, or the first refusal.
-    let delivered = catch_unwind(AssertUnwindSafe(|| release(request, &dir, &mut random, &mut trace, progress)))
-        .unwrap_or_else(|_| {
-            Err(Fault::new(Code::Internal, "the run ended by a defect", "report it with the run's id"))
-        });
+    let delivered = catch_unwind(AssertUnwindSafe(|| release(request, &mut session, progress))).unwrap_or_else(|_| {
+        Err(Fault::new(Code::Internal, "the run ended by a defect", "report it with the run's id"))
+    });
 
-    // 6. Receipt: signed, for refusals as well.
+    // 6. Receipt: signed by the run's principal, which then ends; logged, for refusals as well.
     progress(Step::Receipt);
-    let decision = delivered.as_ref().map_err(Fault::code);
-    let receipt = receipt::seal(decision, &trace, &dir, request.key, request.clock.now())?;
-    let result = delivered.map(ReleasedResult::from);
-    Ok(Outcome { run_id: trace.run_id, receipt, charges: trace.charges, result })
+    let receipt = session.close(delivered.as_ref().map_err(Fault::code))?;
+    let Trace { run_id, charges, .. } = session.trace;
+    Ok(Outcome { run_id, receipt, charges, result: delivered.map(ReleasedResult::from) })
 }
 
-fn release(
-    request: &Request<'_>,
-    dir: &cap_std::fs::Dir,
-    random: &mut Random,
-    trace: &mut Trace,
-    progress: &dyn Fn(Step),
-) -> Result<Delivered> {
+fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(Step)) -> Result<Delivered> {
     // 1. Gate: exactly these bytes, views, controls and destination, approved by every affected party.
     progress(Step::Gate);
-    let agreement = trace.agreement_path.clone();
-    let approved = gate::admit(dir, &agreement, request.clock.now(), trace)?;
-    let mut ledger = Ledger::open(dir)?;
+    let approved = session.admit()?;
+    let mut ledger = Ledger::open(&session.dir)?;
     let threads = threads(request);
-    let question = refuse_early(&approved, dir, &mut ledger, threads)?;
+    let question = refuse_early(&approved, &session.dir, &mut ledger, threads)?;
 
-    // 2. Provision: open only the agreed views, and join them by unit.
+    // 2. Provision: the run's own principal opens the agreed views, and they are joined by unit.
     progress(Step::Provision);
+    let principal = session.certify(&approved)?;
     let resources = Resources { memory_bytes: request.sort_memory_bytes, threads };
-    let provisioned = provision::provision(approved, dir, &resources)?;
+    let provisioned = provision::provision(approved, principal, &resources)?;
 
     // 3. Sandbox: charge the budget, then ask about one unit at a time. Nothing leaves yet.
     progress(Step::Sandbox);
-    let funded = privacy::charge(provisioned, trace, &mut ledger)?;
-    let raw = sandbox::execute(&question, funded)?;
+    let funded = privacy::charge(provisioned, &mut session.trace, &mut ledger)?;
+    let (raw, figures) = sandbox::execute(&question, funded)?;
 
     // 4. Privacy: threshold and noise.
     progress(Step::Privacy);
-    let released = privacy::release(raw, random)?;
+    let mut noise = Random::from_seed(session.seed());
+    let released = privacy::release(raw, &mut noise)?;
 
-    // 5. Destination: all or nothing.
+    // 5. Destination: all or nothing, and only if the gate lets it out even now.
     progress(Step::Destination);
-    destination::deliver(released, dir, random)
+    let staged = destination::stage(released, &session.dir, &mut noise)?;
+    session.seal_figures(staged.approved(), figures)?;
+    destination::publish(session.confirm(staged)?, &session.dir)
 }
 
 /// What would be refused after a row is read is refused before it, while it is free. Budget and destination are

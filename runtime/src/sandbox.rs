@@ -6,8 +6,13 @@
 
 mod contract;
 mod engine;
+mod figures;
 mod lower;
+mod profile;
 mod screen;
+#[cfg(test)]
+mod tests;
+mod world;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +20,12 @@ use std::thread;
 
 pub(crate) use contract::{Answer, Contribution};
 pub(crate) use engine::Question;
+pub(crate) use figures::Figures;
+#[cfg_attr(not(test), expect(unused_imports, reason = "agreements do not name the profile yet"))]
+pub(crate) use profile::{profile, profile_sha256};
 pub(crate) use screen::screen;
+#[cfg_attr(not(test), expect(unused_imports, reason = "agreements do not name the world yet"))]
+pub(crate) use world::{World, world};
 
 use crate::error::{Code, Fault, Result};
 use crate::privacy::{Funded, RawOutput, Tally};
@@ -29,14 +39,25 @@ pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
 const CHUNKS_WAITING: usize = 2;
 
 /// Runs the question over every unit, on as many threads as it was compiled for. The budget has been charged by now.
-pub(crate) fn execute(question: &Question, funded: Funded) -> Result<RawOutput> {
+///
+/// The figures are exact, so they are for the auditor's eyes alone.
+pub(crate) fn execute(question: &Question, funded: Funded) -> Result<(RawOutput, Figures)> {
     let Provisioned { approved, mut units } = funded.into_provisioned();
-    let threads = question.threads();
     let empty = Tally::new(approved.manifest(), &approved.agreement().controls, recipient_slots(&approved));
+    let (tally, figures) = ask_in_parallel(question, &empty, || units.next_chunk())?;
+    Ok((RawOutput::new(approved, tally), figures))
+}
 
+/// Asks about all units of a stream. What comes out is the same for any number of threads.
+fn ask_in_parallel(
+    question: &Question,
+    empty: &Tally,
+    next: impl FnMut() -> Result<Option<Vec<Unit>>>,
+) -> Result<(Tally, Figures)> {
+    let threads = question.threads();
     let (sender, receiver) = sync_channel::<Vec<Unit>>(threads * CHUNKS_WAITING);
     let receiver = Arc::new(Mutex::new(receiver));
-    let tally = thread::scope(|scope| {
+    thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
                 let (receiver, tally) = (Arc::clone(&receiver), empty.clone());
@@ -45,15 +66,16 @@ pub(crate) fn execute(question: &Question, funded: Funded) -> Result<RawOutput> 
             .collect();
         // The workers hold the only other ends: when the last one fails, sending fails and the reading stops.
         drop(receiver);
-        let read = feed(&sender, || units.next_chunk());
+        let read = feed(&sender, next);
         drop(sender);
-        let mut tally = empty.clone();
+        let (mut tally, mut figures) = (empty.clone(), Figures::new(question.slots().len()));
         for worker in workers {
-            tally.merge(worker.join().map_err(|_| failed("a worker thread stopped"))??);
+            let (part, its_figures) = worker.join().map_err(|_| failed("a worker thread stopped"))??;
+            tally.merge(part);
+            figures.merge(&its_figures);
         }
-        read.map(|()| tally)
-    })?;
-    Ok(RawOutput::new(approved, tally))
+        read.map(|()| (tally, figures))
+    })
 }
 
 fn recipient_slots(approved: &crate::gate::Approved) -> Vec<usize> {
@@ -72,21 +94,24 @@ fn feed(sender: &SyncSender<Vec<Unit>>, mut next: impl FnMut() -> Result<Option<
     Ok(())
 }
 
-fn work(receiver: &Mutex<Receiver<Vec<Unit>>>, question: &Question, mut tally: Tally) -> Result<Tally> {
+fn work(receiver: &Mutex<Receiver<Vec<Unit>>>, question: &Question, mut tally: Tally) -> Result<(Tally, Figures)> {
+    let mut figures = Figures::new(question.slots().len());
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(chunk) = next else { return Ok(tally) };
-        ask_all(question, &chunk, &mut tally)?;
+        let Ok(chunk) = next else { return Ok((tally, figures)) };
+        figures.merge(&ask_all(question, &chunk, &mut tally)?);
     }
 }
 
 /// Asks about each unit in turn, each in an instance of its own.
-pub(crate) fn ask_all(question: &Question, units: &[Unit], tally: &mut Tally) -> Result<()> {
+pub(crate) fn ask_all(question: &Question, units: &[Unit], tally: &mut Tally) -> Result<Figures> {
+    let mut figures = Figures::new(question.slots().len());
     for unit in units {
-        let answer = question.ask(&LoweredUnit::new(unit, question.slots()))?;
-        tally.add(unit, answer);
+        let asked = question.ask(&LoweredUnit::new(unit, question.slots()))?;
+        figures.add(unit, &asked);
+        tally.add(unit, asked.answer);
     }
-    Ok(())
+    Ok(figures)
 }
 
 fn failed(fact: impl Into<String>) -> Fault {

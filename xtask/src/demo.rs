@@ -26,11 +26,15 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
     let room = root.join("target/demo");
     lay_room(&room, &questions, &data)?;
     println!("data: {}\nroom: {}", data.name(), relative(root, &room.join("room.toml")).display());
-    let shell = Shell { glovebox, room };
+    let shell = Shell { glovebox, room, state: root.join("target/demo-state") };
     for (party, person) in [("retailer", "ana"), ("brand", "dan")] {
         shell.run(&["key", "new", "--party", party, "--person", person])?;
     }
-    shell.run(&["key", "new", "--runtime", "host"])?;
+    shell.run(&["key", "new", "--party", "retailer", "--service", "host"])?;
+    shell.run(&["key", "auditor"])?;
+    for key in ["keys/retailer.ana.pem", "keys/brand.dan.pem"] {
+        shell.run(&["registry", "sign", "--key", key])?;
+    }
 
     heading("An analytical question: who buys, by campaign type and income band");
     shell.agree_and_approve("reach", &["questions/reach.wasm", "--destination", "brand-reports"])?;
@@ -96,13 +100,15 @@ fn lay_room(room: &Path, questions: &Path, data: &data::Data) -> Result<()> {
 struct Shell {
     glovebox: PathBuf,
     room: PathBuf,
+    /// What the host remembers of the room, outside of it.
+    state: PathBuf,
 }
 
 impl Shell {
     fn command(&self, arguments: &[&str]) -> Command {
         println!("\n$ glovebox {}", shown(arguments));
         let mut command = Command::new(&self.glovebox);
-        command.current_dir(&self.room).args(arguments);
+        command.current_dir(&self.room).args(arguments).env("XDG_STATE_HOME", &self.state);
         command
     }
 
@@ -158,6 +164,11 @@ fn newest(receipts: &Path) -> Result<String> {
     let mut newest = None;
     for entry in fs::read_dir(receipts)? {
         let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Certificates, proofs and sealed parts lie beside the receipts.
+        if name.strip_suffix(".dsse.json").is_none_or(|run| run.contains('.')) {
+            continue;
+        }
         newest = newest.max(Some((entry.metadata()?.modified()?, entry.file_name())));
     }
     let (_, name) = newest.context("no receipt was written")?;

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
-use glovebox::{Charge, Code, Fault, LedgerLine, Outcome, Preview, ReleasedResult, Step, Verified};
+use glovebox::{
+    Charge, Code, Draft, Enrolled, Fault, LedgerLine, LogStatus, Outcome, Preview, Principal, RegistryStatus,
+    ReleasedResult, Step, Verified,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -87,11 +90,89 @@ impl Printed {
     pub(super) fn verified(verified: &Verified) -> Self {
         let mut text = String::new();
         for check in &verified.checks {
-            text += &format!("  ok  {}\n", check.what);
+            text += &format!("  {}  {}\n", if check.holds { "ok" } else { "--" }, check.what);
         }
+        text += &format!("trusted: registry version 1, sha256 {}\n", verified.registry_sha256);
         let code = verified.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
         text += &format!("run {} was {}{code}: the receipt verifies", verified.run_id, verified.decision);
         Self::done(json!(verified), text)
+    }
+
+    /// Nothing more to say than what was written already.
+    pub(super) fn nothing() -> Self {
+        Self { exit_code: 0, json: json!({"ok": true}), text: String::new(), complaint: None }
+    }
+
+    pub(super) fn enrolled(enrolled: &Enrolled, what: &str) -> Self {
+        let version = enrolled.version;
+        Self::done(
+            json!({"holder": enrolled.holder.to_string(), "fingerprint": enrolled.fingerprint, "registry_version": version}),
+            format!("{what} (in the draft of registry version {version})\nfingerprint {}", enrolled.fingerprint),
+        )
+    }
+
+    pub(super) fn signed(holder: &Principal, draft: &Draft) -> Self {
+        let status = match &draft.lacks {
+            None => "it is in force".to_owned(),
+            Some(lacks) => lacks.clone(),
+        };
+        Self::done(
+            json!({"signed_by": holder.to_string(), "registry_version": draft.version, "sha256": draft.sha256,
+                   "in_force": draft.is_in_force, "lacks": draft.lacks}),
+            format!("{holder} signed version {} of the registry\nsha256 {}\n{status}", draft.version, draft.sha256),
+        )
+    }
+
+    pub(super) fn registry(status: &RegistryStatus) -> Self {
+        let mut text = String::new();
+        if let (Some(first), Some(current)) = (&status.first_sha256, &status.current) {
+            text += &format!("version {} is in force until {}\n", current.version, current.expires);
+            text += &format!("first version, by which the parties know the room: sha256 {first}\n");
+            let mut table = new_table(&["who", "kind", "scopes", "status", "until", "custody"]);
+            for (party, member) in
+                current.parties.iter().flat_map(|party| party.members.iter().map(move |m| (party, m)))
+            {
+                for key in &member.keys {
+                    let scopes = key.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                    table.add_row([
+                        format!("{}/{}", party.id, member.id),
+                        member.kind.to_string(),
+                        scopes,
+                        key.status.to_string(),
+                        key.not_after.clone(),
+                        key.custody.to_string(),
+                    ]);
+                }
+            }
+            text += &format!("{table}\n{}\n", current.quorum.join("\n"));
+            text += &format!(
+                "auditor {}\n",
+                current.auditor.as_deref().unwrap_or("none: nothing is sealed, no run can be replayed")
+            );
+        } else {
+            text += "no version is in force\n";
+        }
+        if let Some(draft) = &status.draft {
+            text += &format!("draft of version {}: sha256 {}\n", draft.version, draft.sha256);
+            text += &format!("{}\n", draft.lacks.as_deref().unwrap_or("in force"));
+        }
+        let draft = status.draft.as_ref().map(|draft| {
+            json!({"version": draft.version, "sha256": draft.sha256, "in_force": draft.is_in_force, "lacks": draft.lacks})
+        });
+        Self::done(json!({"first_sha256": status.first_sha256, "current": status.current, "draft": draft}), text)
+    }
+
+    pub(super) fn log(status: &LogStatus) -> Self {
+        let witnesses = if status.witnesses.is_empty() { "no witness".into() } else { status.witnesses.join(", ") };
+        let text = format!(
+            "the log {} verifies: {} records, root {}\nkeys: {}\nwitnessed by: {witnesses}\nruns without an end: {}",
+            status.origin,
+            status.size,
+            status.root,
+            status.vkeys.join(", "),
+            status.open_runs
+        );
+        Self::done(json!(status), text)
     }
 
     pub(super) fn table(preview: &Preview) -> Self {

@@ -49,6 +49,14 @@ pub struct LedgerLine {
     pub spent: Cost,
 }
 
+/// What one run was charged on one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Posting {
+    pub(crate) run_id: String,
+    pub(crate) account: String,
+    pub(crate) cost: Cost,
+}
+
 /// An open ledger.
 #[derive(Debug)]
 pub struct Ledger(Connection);
@@ -99,6 +107,19 @@ impl Ledger {
             write(&transaction, run_id, charge, spent)?;
         }
         transaction.commit().map_err(failed)
+    }
+
+    /// Every charge, by run and account.
+    pub(crate) fn postings(&self) -> Result<Vec<Posting>> {
+        let mut query = self
+            .0
+            .prepare("SELECT run, account, epsilon_micros, delta_femtos, bits_per_id FROM charge ORDER BY run, account")
+            .map_err(failed)?;
+        let posting = |row: &rusqlite::Row<'_>| {
+            let cost = cost(row.get(2)?, row.get(3)?, row.get(4)?);
+            Ok(Posting { run_id: row.get(0)?, account: row.get(1)?, cost })
+        };
+        query.query_map([], posting).map_err(failed)?.map(|row| row.map_err(failed)).collect()
     }
 
     /// What every account has spent.

@@ -13,15 +13,13 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cap_std::fs::Dir;
+use cap_std::fs::File;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
-
-use crate::files;
 
 /// How much of a file a streamed read holds at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -37,9 +35,9 @@ pub(super) struct SourceFile {
 }
 
 impl SourceFile {
-    /// Opens a file below `dir`, without following any symlink.
-    pub(super) fn open(dir: &Dir, path: &str) -> io::Result<Self> {
-        let file = files::open_file(dir, path)?.into_std();
+    /// Takes over an open file.
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let file = file.into_std();
         let metadata = file.metadata()?;
         Ok(Self { file, size: metadata.len(), modified: metadata.modified()? })
     }

@@ -950,7 +950,7 @@ fn the_spill_folder_is_private_and_goes_with_the_stream() {
 #[test]
 fn a_file_that_changes_is_noticed() {
     let (folder, _) = sample();
-    let file = SourceFile::open(&folder.dir, "t.parquet").unwrap();
+    let file = SourceFile::new(files::open_file(&folder.dir, "t.parquet").unwrap()).unwrap();
     assert!(file.is_unchanged());
     File::options().append(true).open(folder.path("t.parquet")).unwrap().write_all(b"x").unwrap();
     assert!(!file.is_unchanged());
@@ -961,7 +961,7 @@ fn the_object_store_reads_its_own_files_only_and_writes_none() {
     let folder = Folder::new();
     folder.csv("t.csv", "0123456789");
     folder.csv("u.csv", "secret");
-    let file = Arc::new(SourceFile::open(&folder.dir, "t.csv").unwrap());
+    let file = Arc::new(SourceFile::new(files::open_file(&folder.dir, "t.csv").unwrap()).unwrap());
     let store = super::folder::Folder::new([("0.parquet".to_owned(), file)]);
     let (own, other) = ("0.parquet".into(), "u.csv".into());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

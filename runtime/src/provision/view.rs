@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use cap_std::fs::Dir;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as ColumnName, DataFusionError, TableReference};
@@ -21,6 +20,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use futures::TryStreamExt;
 
+use super::Access;
 use super::folder::{Folder, SourceFile, URL};
 use super::schema::{KeyType, ViewSchema, sortable};
 use super::session::{Share, sorters, state};
@@ -47,8 +47,8 @@ pub(super) struct PlannedView {
 
 impl PlannedView {
     /// Opens the view's files, and plans its SQL over them.
-    pub(super) async fn new(dir: &Dir, view: &View, share: &Share) -> Result<Self> {
-        let sources = open_sources(dir, view)?;
+    pub(super) async fn new(access: &dyn Access, view: &View, share: &Share) -> Result<Self> {
+        let sources = open_sources(access, view)?;
         let files = sources.iter().map(|source| Arc::clone(&source.file)).collect();
         let folder = Folder::new(sources.iter().map(|source| (source.name.clone(), Arc::clone(&source.file))));
         let state = state(folder, share).map_err(|error| internal(view, &error))?;
@@ -170,7 +170,7 @@ struct OpenSource {
     file: Arc<SourceFile>,
 }
 
-fn open_sources(dir: &Dir, view: &View) -> Result<Vec<OpenSource>> {
+fn open_sources(access: &dyn Access, view: &View) -> Result<Vec<OpenSource>> {
     let mut sources = Vec::with_capacity(view.sources.len());
     for (index, source) in view.sources.iter().enumerate() {
         let refuse = |why: String| unreadable_source(&view.id, &source.path, &why);
@@ -180,7 +180,8 @@ fn open_sources(dir: &Dir, view: &View) -> Result<Vec<OpenSource>> {
             Some((_, "arrow")) => (SourceFormat::Arrow, "arrow"),
             _ => return Err(refuse("ends in none of .parquet, .csv, .arrow".into())),
         };
-        let file = SourceFile::open(dir, &source.path).map_err(|error| refuse(format!("cannot be opened: {error}")))?;
+        let open = access.open(view, &source.path).and_then(SourceFile::new);
+        let file = open.map_err(|error| refuse(format!("cannot be opened: {error}")))?;
         sources.push(OpenSource {
             table: source.table.clone(),
             path: source.path.clone(),

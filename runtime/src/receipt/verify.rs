@@ -1,26 +1,36 @@
-//! Checks a receipt against the files that it names, with nothing but the room's registry as a root of trust.
+//! Checks a receipt against the published files that it names, with nothing but the registry's first version as a root
+//! of trust: no clock of the host that ran, no word of its operator.
 
 use cap_std::fs::Dir;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use glovebox_trust::Principal;
+use glovebox_trust::approval::Approval;
+use glovebox_trust::envelope::{self, IN_TOTO, Statement};
+use glovebox_trust::log::proof::Proof;
+use glovebox_trust::registry::Scope;
 use serde::Serialize;
 
-use super::{Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord, file_name};
+use super::{Confirmation, Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord, certificate_path, file_name, proof_path};
 use crate::clock;
 use crate::destination::{self, Opening, opening_path};
 use crate::error::{Code, Fault, Result};
-use crate::gate::{self, IN_TOTO, Statement, open_envelope};
+use crate::gate::{self, ApprovalRecord, Chain, ListRecord, Signers};
+use crate::journal;
 use crate::parse;
-use crate::privacy::{self, MeasureNoise, Mechanism};
-use crate::room::{Agreement, Manifest};
+use crate::principal::Certified;
+use crate::privacy::{self, Charge, MeasureNoise, Mechanism};
+use crate::room::{Agreement, Manifest, RegistryPin, sha256_hex};
 
 const FILE_BYTES_MAX: u64 = 1 << 30;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
-/// One thing that was checked and holds.
+/// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What holds.
+    /// What holds, or what could not be looked at.
     pub what: String,
+    /// Whether it holds; what could not be looked at neither holds nor fails.
+    pub holds: bool,
 }
 
 /// What a receipt that verifies says.
@@ -32,104 +42,378 @@ pub struct Verified {
     pub decision: String,
     /// Why it was refused.
     pub code: Option<String>,
-    /// The runtime that signed.
+    /// The runtime that ran it, as `party/service`.
     pub runtime: String,
     /// The agreement that the receipt is about.
     pub agreement_id: String,
+    /// SHA-256 of the registry's first version: the root of trust, to be compared with what the parties know.
+    pub registry_sha256: String,
     /// What was checked, in order.
     pub checks: Vec<Check>,
 }
 
-/// Verifies a receipt of the room. A released one needs its agreement, approvals, manifest and output to be there.
-pub fn verify(dir: &Dir, path: &str) -> Result<Verified> {
-    let registry = gate::read_registry(dir)?.registry;
-    let bytes = gate::read(dir, path, TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
-    let (runtime, payload) = open_envelope(&bytes, IN_TOTO, registry.runtimes())
-        .map_err(|_| invalid("its signature verifies with no registered runtime's key"))?;
-    let statement: Statement<RunRecord> = Statement::parse(&payload, RECEIPT_TYPE).map_err(|why| invalid(&why))?;
-    let record = &statement.predicate;
-    if path.rsplit('/').next() != Some(file_name(&record.run_id).as_str()) {
-        return Err(invalid(&format!("it is of run {}, and filed as another's", record.run_id)));
-    }
-    let mut checks = vec![holds(format!("signed by runtime {runtime}"))];
+/// A receipt of a release that verified, with the terms under which it ran.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    record: RunRecord,
+    agreement: Agreement,
+    agreement_id: String,
+    approvals: Vec<ApprovalRecord>,
+    confirmed: Confirmation,
+}
 
-    match (record.decision, &record.released, &record.code) {
-        (Decision::Refused, None, Some(_)) => {}
-        (Decision::Released, Some(released), None) => {
-            checks.extend(verify_release(dir, &statement, released)?);
-        }
-        _ => return Err(invalid("its decision contradicts the rest of it")),
+impl Evidence {
+    pub(crate) fn charges(&self) -> &[Charge] {
+        &self.record.charges
     }
-    Ok(Verified {
-        run_id: record.run_id.clone(),
-        decision: if record.decision == Decision::Released { "released".into() } else { "refused".into() },
-        code: record.code.clone(),
-        runtime: runtime.into(),
-        agreement_id: statement.subject_sha256().into(),
-        checks,
+
+    pub(crate) fn run_id(&self) -> &str {
+        &self.record.run_id
+    }
+
+    pub(crate) fn sealed_sha256(&self) -> Option<&str> {
+        self.record.sealed_sha256.as_deref()
+    }
+
+    pub(crate) fn output_commitment(&self) -> &str {
+        self.record.released.as_ref().map_or("", |released| &released.output_commitment)
+    }
+
+    /// The terms, and what they were approved under.
+    pub(crate) fn into_terms(self) -> (Agreement, String, Vec<ApprovalRecord>, Confirmation) {
+        (self.agreement, self.agreement_id, self.approvals, self.confirmed)
+    }
+}
+
+/// Verifies a receipt of the room. A released one needs its agreement, approvals, lists, manifest, certificate and proof
+/// to be there. The root of trust is the registry's first version: `root`, if it is given, must be its digest.
+pub fn verify(dir: &Dir, path: &str, root: Option<&str>, now: DateTime<Utc>) -> Result<Verified> {
+    examine(dir, path, root, now).map(|(verified, _)| verified)
+}
+
+/// Verifies the receipt of a release, for a replay.
+pub(crate) fn evidence(dir: &Dir, path: &str, root: Option<&str>, now: DateTime<Utc>) -> Result<Evidence> {
+    let (verified, evidence) = examine(dir, path, root, now)?;
+    evidence.ok_or_else(|| {
+        let fact = format!("run {} was {}: there is nothing to replay", verified.run_id, verified.decision);
+        Fault::new(Code::NotReplayable, fact, "name the receipt of a release")
     })
 }
 
-fn verify_release(dir: &Dir, statement: &Statement<RunRecord>, released: &ReleaseRecord) -> Result<Vec<Check>> {
-    let record = &statement.predicate;
-    let agreed = gate::read_agreed(dir, &record.agreement_path).map_err(contradicted)?;
-    let mut checks = Vec::new();
-    let mut check = |holds_true: bool, what: &str| {
-        if holds_true {
-            checks.push(holds(what));
-            Ok(())
-        } else {
-            Err(invalid(&format!("this does not hold: {what}")))
-        }
-    };
+/// What has been found in order so far.
+#[derive(Default)]
+struct Findings(Vec<Check>);
 
-    check(agreed.agreement_id == statement.subject_sha256(), "the agreement is the one that the receipt names")?;
-    check(
-        agreed.approvals == record.approvals,
-        "every owner of a view and the recipient approved exactly this agreement",
-    )?;
-    let agreement = &agreed.agreement;
-    check(
-        released.component_sha256 == agreement.component.sha256,
-        "the component that ran is the one that was agreed",
-    )?;
-    check(record.runtime == agreement.runtime, "the runtime is the one that was agreed")?;
-    let manifest = gate::read(dir, &agreement.manifest_path, TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
-    check(
-        crate::room::sha256_hex(&manifest) == agreement.manifest.sha256
-            && released.manifest_sha256 == agreement.manifest.sha256,
-        "the manifest is the one that was agreed",
-    )?;
-    let mechanism = Mechanism::new(&Manifest::parse(&manifest).map_err(contradicted)?, &agreement.controls);
-    check(
-        released.guarantee == mechanism.sentence()
-            && (released.group_size_min, released.threshold, released.groups_per_unit)
-                == (mechanism.group_size_min, mechanism.threshold, mechanism.groups_per_unit)
-            && released.noise == reread(mechanism.measures())?,
-        "threshold, noise and guarantee follow from the agreed controls",
-    )?;
-    check(
-        record.charges == privacy::charges(agreement, &mechanism),
-        "every owner's budget was charged what that costs",
-    )?;
-    check(within_window(agreement, &record.started_at)?, "the run began within the agreed window")?;
-    check(released.output_path == destination::path_of(agreement), "the output went to the agreed destination")?;
-    check(output_matches(dir, released)?, "the output is the one that was released")?;
-    Ok(checks)
+impl Findings {
+    fn require(&mut self, holds: bool, what: &str) -> Result<()> {
+        if !holds {
+            return Err(invalid(&format!("this does not hold: {what}")));
+        }
+        self.0.push(Check { what: what.into(), holds });
+        Ok(())
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        self.0.push(Check { what: what.into(), holds: false });
+    }
+}
+
+fn examine(dir: &Dir, path: &str, root: Option<&str>, now: DateTime<Utc>) -> Result<(Verified, Option<Evidence>)> {
+    let chain = Chain::read_any(dir)?;
+    if root.is_some_and(|root| root != chain.first_sha256()) {
+        return Err(invalid("the registry's first version is not the one that you trust"));
+    }
+    let mut findings = Findings::default();
+    findings.require(true, &format!("the registry is signed from version 1 to {}", chain.current().version()))?;
+
+    let bytes = gate::read(dir, path, TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
+    let run_id = run_id_of(path).ok_or_else(|| invalid("it is not filed under its run"))?;
+    let is_logged = check_proof(dir, &chain, &bytes, run_id, &mut findings)?;
+    let signers = Signing { dir, chain: &chain, run_id, now, is_logged };
+    let (runtime, certified) = signers.certificate()?;
+    let (payload, runtime) = match (&certified, runtime) {
+        (Some((certified, _)), Some(runtime)) => {
+            let opened =
+                envelope::open(&bytes, IN_TOTO, [((), certified.key)]).map_err(|denial| invalid(denial.fact()))?;
+            (opened.payload, runtime)
+        }
+        _ => signers.open(&bytes)?,
+    };
+    let statement: Statement<RunRecord> =
+        Statement::parse(&payload, RECEIPT_TYPE).map_err(|denial| invalid(denial.fact()))?;
+    let record = statement.predicate.clone();
+    if record.run_id != run_id {
+        return Err(invalid(&format!("it is of run {}, and filed as another's", record.run_id)));
+    }
+    let certificate_sha256 = certified.as_ref().map(|(_, sha256)| sha256.clone());
+    findings.require(certificate_sha256 == record.certificate_sha256, &signed_by(&runtime, certified.is_some()))?;
+
+    let agreement_id = statement.subject_sha256().to_owned();
+    let evidence = match (record.decision, &record.released, &record.code) {
+        (Decision::Refused, None, Some(_)) => None,
+        (Decision::Released, Some(released), None) => {
+            let Some((certified, _)) = &certified else { return Err(invalid("the run had no principal")) };
+            if !is_logged {
+                return Err(invalid("there is no proof that it is in the log"));
+            }
+            let release =
+                Release { dir, chain: &chain, record: &record, released, certified, agreement_id: &agreement_id };
+            Some(release.verify(&runtime, now, &mut findings)?)
+        }
+        _ => return Err(invalid("its decision contradicts the rest of it")),
+    };
+    let verified = Verified {
+        run_id: record.run_id.clone(),
+        decision: if record.decision == Decision::Released { "released".into() } else { "refused".into() },
+        code: record.code.clone(),
+        runtime: runtime.to_string(),
+        agreement_id,
+        registry_sha256: chain.first_sha256().into(),
+        checks: findings.0,
+    };
+    Ok((verified, evidence))
+}
+
+fn signed_by(runtime: &Principal, has_principal: bool) -> String {
+    if has_principal {
+        format!("signed by the run's own principal, which runtime {runtime} certified for this agreement")
+    } else {
+        format!("signed by runtime {runtime}; the run was refused before it had a principal")
+    }
+}
+
+fn run_id_of(path: &str) -> Option<&str> {
+    let name = path.rsplit('/').next()?;
+    let run_id = name.strip_suffix(".dsse.json")?;
+    (file_name(run_id) == name && !run_id.contains('.')).then_some(run_id)
+}
+
+/// Whether the log has the receipt. A proof that is there must hold.
+fn check_proof(dir: &Dir, chain: &Chain, receipt: &[u8], run_id: &str, findings: &mut Findings) -> Result<bool> {
+    let path = proof_path(run_id);
+    if !dir.exists(&path) {
+        findings.note("there is no proof that the log has it");
+        return Ok(false);
+    }
+    let proof = gate::read(dir, &path, TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
+    let policy = journal::log_policy(chain.current())?;
+    let proven = Proof::parse(&proof).and_then(|proof| proof.verify(receipt, &policy, None));
+    let proven = proven.map_err(|denial| Fault::of(&path, &denial, "ask for the proof again: `glovebox log prove`"))?;
+    let size = proven.checkpoint.checkpoint().size;
+    let witnesses: Vec<&str> = proven.cosignatures.iter().map(|cosignature| cosignature.witness.as_str()).collect();
+    let witnessed =
+        if witnesses.is_empty() { String::new() } else { format!(", witnessed by {}", witnesses.join(", ")) };
+    findings.require(true, &format!("it is record {} of {size} in the log{witnessed}", proven.index))?;
+    Ok(true)
+}
+
+struct Signing<'a> {
+    dir: &'a Dir,
+    chain: &'a Chain,
+    run_id: &'a str,
+    now: DateTime<Utc>,
+    is_logged: bool,
+}
+
+type CertifiedFile = (Certified, String);
+
+impl Signing<'_> {
+    /// The certificate of the run's principal, if there is one, and the runtime that signed it.
+    fn certificate(&self) -> Result<(Option<Principal>, Option<CertifiedFile>)> {
+        let path = certificate_path(self.run_id);
+        if !self.dir.exists(&path) {
+            return Ok((None, None));
+        }
+        let bytes = gate::read(self.dir, &path, TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
+        let (payload, runtime) = self.open(&bytes)?;
+        let certified = Certified::parse(&payload).map_err(|denial| invalid(denial.fact()))?;
+        if certified.certificate.runtime != runtime.to_string() || certified.certificate.run_id != self.run_id {
+            return Err(invalid("the certificate is of another run or runtime"));
+        }
+        Ok((Some(runtime), Some((certified, sha256_hex(&bytes)))))
+    }
+
+    /// What a registered runtime signed.
+    fn open(&self, bytes: &[u8]) -> Result<(Vec<u8>, Principal)> {
+        let opened = self.chain.current().open(bytes, IN_TOTO, Scope::Runtime, self.now, self.is_logged);
+        opened.map(|opened| (opened.payload, opened.principal)).map_err(|denial| invalid(denial.fact()))
+    }
+}
+
+/// The receipt of a release, and what is needed to check it.
+struct Release<'a> {
+    dir: &'a Dir,
+    chain: &'a Chain,
+    record: &'a RunRecord,
+    released: &'a ReleaseRecord,
+    certified: &'a Certified,
+    agreement_id: &'a str,
+}
+
+impl Release<'_> {
+    fn verify(&self, runtime: &Principal, now: DateTime<Utc>, findings: &mut Findings) -> Result<Evidence> {
+        let Self { record, released, certified, .. } = *self;
+        let certificate = &certified.certificate;
+        let bytes = gate::read_agreement(self.dir, &record.agreement_path).map_err(contradicted)?;
+        findings.require(
+            sha256_hex(&bytes) == self.agreement_id && certified.agreement_id == self.agreement_id,
+            "the agreement is the one that the receipt and the certificate name",
+        )?;
+        let began = clock::from_text(&certificate.not_before).ok_or_else(|| invalid("the certificate has no time"))?;
+        let approvals = self.approvals(&bytes, &certificate.registry, began)?;
+        let agreement = approvals.1;
+        let records: Vec<ApprovalRecord> = approvals.0.iter().map(ApprovalRecord::of).collect();
+        findings.require(
+            records == record.approvals && records == certificate.approvals,
+            "every owner of a view and the recipient approved exactly this agreement, and the quorum was reached",
+        )?;
+        self.lists(&agreement, &approvals.0, &certificate.registry, &certificate.revocations, began)?;
+        let ended = clock::from_text(&record.finished_at).ok_or_else(|| invalid("it has no end"))?;
+        let confirmed = &released.confirmed;
+        // The minute is all that a receipt tells: a list may have been signed within it.
+        let ended_at_most = ended + TimeDelta::minutes(1);
+        self.lists(&agreement, &approvals.0, &confirmed.registry, &confirmed.revocations, ended_at_most)?;
+        findings.require(true, "no party had withdrawn anything, when it began and when the output got its name")?;
+
+        findings.require(
+            agreement.runners.contains(runtime) && within(certificate, &record.started_at, &record.finished_at),
+            "it ran where it was agreed to run, while its principal could act",
+        )?;
+        findings.require(
+            released.component_sha256 == agreement.component.sha256,
+            "the component that ran is the one that was agreed",
+        )?;
+        findings
+            .require(record.runtime == agreement.runtime, "the runtime and its engine are those that were agreed")?;
+        let mechanism = self.mechanism(&agreement, findings)?;
+        let charges = privacy::charges(&agreement, &mechanism);
+        findings.require(
+            record.charges == charges && certificate.charges == charges,
+            "every owner's budget was charged what that costs",
+        )?;
+        findings.require(within_window(&agreement, &record.started_at)?, "the run began within the agreed window")?;
+        findings.require(
+            released.output_path == destination::path_of(&agreement),
+            "the output went to the agreed destination",
+        )?;
+        self.output(findings)?;
+        self.since(&agreement, &approvals.0, now, findings);
+        Ok(Evidence {
+            record: record.clone(),
+            agreement,
+            agreement_id: self.agreement_id.into(),
+            approvals: records,
+            confirmed: confirmed.clone(),
+        })
+    }
+
+    /// The approvals as they were when the run began, under the registry of that time.
+    fn approvals(&self, bytes: &[u8], pin: &RegistryPin, began: DateTime<Utc>) -> Result<(Vec<Approval>, Agreement)> {
+        let chain = self.chain_at(pin)?;
+        let registry = chain.current();
+        registry.check_expiry(began).map_err(|denial| invalid(denial.fact()))?;
+        let signers = Signers { registry, now: began, is_logged: &|_| true };
+        let folder = &self.record.agreement_path;
+        let approvals = gate::read_approvals(self.dir, folder, self.agreement_id, &signers).map_err(contradicted)?;
+        let agreement = Agreement::parse(bytes).map_err(contradicted)?;
+        gate::check_quorum(&agreement, self.agreement_id, &approvals, registry).map_err(contradicted)?;
+        Ok((approvals, agreement))
+    }
+
+    fn chain_at(&self, pin: &RegistryPin) -> Result<Chain> {
+        if !self.chain.contains(pin) {
+            return Err(invalid("the registry under which it ran is not in the chain"));
+        }
+        Chain::read_until(self.dir, self.chain.current().room(), pin.version)
+    }
+
+    /// The lists that were looked at: they are those, were fresh, and withdrew nothing of the run.
+    fn lists(
+        &self,
+        agreement: &Agreement,
+        approvals: &[Approval],
+        pin: &RegistryPin,
+        records: &[ListRecord],
+        at: DateTime<Utc>,
+    ) -> Result<()> {
+        let chain = self.chain_at(pin)?;
+        let parties: Vec<&str> = records.iter().map(|list| list.party.as_str()).collect();
+        if !parties.iter().copied().eq(agreement.required_parties()) {
+            return Err(invalid("it does not name a list of revocations of every party"));
+        }
+        let fingerprint = self.runtime_fingerprint(&chain)?;
+        let lists = gate::Lists::at(self.dir, chain.current(), records, at).map_err(contradicted)?;
+        let run = gate::run_facts(agreement, self.agreement_id, &fingerprint);
+        lists.check(&run, approvals).map_err(contradicted)
+    }
+
+    fn runtime_fingerprint(&self, chain: &Chain) -> Result<String> {
+        let runtime = &self.certified.certificate.runtime;
+        let mut keys = chain.current().keys(Scope::Runtime);
+        let key = keys.find(|(name, _)| name.to_string() == *runtime).map(|(_, key)| key.fingerprint());
+        key.ok_or_else(|| invalid("the runtime was not registered when it ran"))
+    }
+
+    fn mechanism(&self, agreement: &Agreement, findings: &mut Findings) -> Result<Mechanism> {
+        let manifest = gate::read(self.dir, &agreement.manifest_path, TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
+        let digest = sha256_hex(&manifest);
+        findings.require(
+            digest == agreement.manifest.sha256 && self.released.manifest_sha256 == digest,
+            "the manifest is the one that was agreed",
+        )?;
+        let mechanism = Mechanism::new(&Manifest::parse(&manifest).map_err(contradicted)?, &agreement.controls);
+        let released = self.released;
+        findings.require(
+            released.guarantee == mechanism.sentence()
+                && (released.group_size_min, released.threshold, released.groups_per_unit)
+                    == (mechanism.group_size_min, mechanism.threshold, mechanism.groups_per_unit)
+                && released.noise == reread(mechanism.measures())?,
+            "threshold, noise and guarantee follow from the agreed controls",
+        )?;
+        Ok(mechanism)
+    }
+
+    /// Whoever has not received the output can still check all the rest.
+    fn output(&self, findings: &mut Findings) -> Result<()> {
+        let path = &self.released.output_path;
+        if !self.dir.exists(path) && !self.dir.exists(opening_path(path)) {
+            findings.note("the output is not here, so its commitment was not opened");
+            return Ok(());
+        }
+        let output = gate::read(self.dir, path, FILE_BYTES_MAX, Code::ReceiptInvalid)?;
+        let opening = gate::read(self.dir, &opening_path(path), TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
+        let opening: Opening = parse::json(&opening).map_err(|why| invalid(&why))?;
+        let matches = opening.is_well_formed() && opening.commit(&output) == self.released.output_commitment;
+        findings.require(matches, "the output is the one that was released")
+    }
+
+    /// What has been withdrawn since does not undo the run, but whoever relies on it should know.
+    fn since(&self, agreement: &Agreement, approvals: &[Approval], now: DateTime<Utc>, findings: &mut Findings) {
+        let Ok(fingerprint) = self.runtime_fingerprint(self.chain) else {
+            return findings.note("since then, the runtime has left the registry");
+        };
+        let run = gate::run_facts(agreement, self.agreement_id, &fingerprint);
+        let parties = agreement.required_parties();
+        if let Ok(lists) = gate::Lists::read(self.dir, self.chain.current(), parties, now)
+            && let Err(fault) = lists.check(&run, approvals)
+        {
+            findings.note(format!("since then, {}", fault.fact()));
+        }
+    }
 }
 
 /// A receipt tells the minute only.
+fn within(certificate: &crate::principal::Certificate, started_at: &str, finished_at: &str) -> bool {
+    let time = |text: &str| clock::from_text(text);
+    let times = (time(&certificate.not_before), time(&certificate.not_after), time(started_at), time(finished_at));
+    let (Some(from), Some(until), Some(started), Some(finished)) = times else { return false };
+    started <= from && from <= finished + TimeDelta::minutes(1) && finished < until
+}
+
 fn within_window(agreement: &Agreement, started_at: &str) -> Result<bool> {
     let (from, until) = agreement.window()?;
     let minute = TimeDelta::minutes(1);
     Ok(clock::from_text(started_at).is_some_and(|start| start + minute > from && start < until))
-}
-
-fn output_matches(dir: &Dir, released: &ReleaseRecord) -> Result<bool> {
-    let output = gate::read(dir, &released.output_path, FILE_BYTES_MAX, Code::ReceiptInvalid)?;
-    let opening = gate::read(dir, &opening_path(&released.output_path), TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
-    let opening: Opening = parse::json(&opening).map_err(|why| invalid(&why))?;
-    Ok(opening.is_well_formed() && opening.commit(&output) == released.output_commitment)
 }
 
 /// The noise as it reads once it was written: the parser of JSON may be off by a number's last bit.
@@ -141,10 +425,6 @@ fn reread(noise: &[MeasureNoise]) -> Result<Vec<MeasureNoise>> {
 /// What the gate would refuse today, the receipt says of a run that was let through.
 fn contradicted(fault: Fault) -> Fault {
     invalid(&format!("{}: {}", fault.code(), fault.fact()))
-}
-
-fn holds(what: impl Into<String>) -> Check {
-    Check { what: what.into() }
 }
 
 fn invalid(why: &str) -> Fault {

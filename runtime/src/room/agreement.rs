@@ -1,9 +1,13 @@
 //! `agreement.json`: every term of one run in one file. Its id is the SHA-256 of its bytes as they lie.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
+use glovebox_trust::Principal;
+use glovebox_trust::sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use super::{Controls, Destination, Kind, View};
+use super::{Column, Controls, Destination, Kind, View};
 use crate::clock;
 use crate::error::{Code, Fault, Result};
 use crate::parse;
@@ -34,8 +38,56 @@ pub(crate) struct BoundView {
     pub slot: String,
     /// The view as it stands in the room.
     pub view: View,
+    /// SHA-256 of the view's definition: owner, unit, SQL and sources, as they stand above.
+    pub definition_sha256: String,
     /// SHA-256 of the view's schema: names and types of its columns.
     pub schema_sha256: String,
+    /// The columns that the code sees.
+    pub columns: Vec<Column>,
+}
+
+/// The interface that the component has, as its own bytes say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct World {
+    /// The world's name.
+    pub name: String,
+    /// The package of its interfaces, which the SDK brings.
+    pub sdk: String,
+    /// The package's version.
+    pub sdk_version: String,
+    /// SHA-256 of the world, printed as WIT from the decoded component.
+    pub wit_sha256: String,
+}
+
+/// The registry under which an agreement was composed; later versions of the same chain will do as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegistryPin {
+    /// The version.
+    pub version: u64,
+    /// SHA-256 of that version's bytes.
+    pub sha256: String,
+}
+
+/// What runs under the agreement may spend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Budget {
+    /// The accounts that every run charges: owner, recipient and unit.
+    pub accounts: Vec<String>,
+    /// How many runs may be begun.
+    pub runs_max: u32,
+}
+
+/// The transparency log in which the runs are recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogPin {
+    /// The log's origin.
+    pub origin: String,
+    /// SHA-256 of the witness policy's lines.
+    pub witnesses_sha256: String,
 }
 
 /// A parameter and the text form of its value.
@@ -86,6 +138,8 @@ pub(crate) struct Runtime {
     pub(crate) glovebox: String,
     pub(crate) wasmtime: String,
     pub(crate) contract_sha256: String,
+    /// SHA-256 of the engine's profile: every setting that can change an answer.
+    pub(crate) engine_sha256: String,
 }
 
 impl Runtime {
@@ -95,6 +149,7 @@ impl Runtime {
             glovebox: env!("CARGO_PKG_VERSION").into(),
             wasmtime: crate::sandbox::WASMTIME_VERSION.into(),
             contract_sha256: sha256_hex(include_bytes!("../../../sdk/wit/question.wit")),
+            engine_sha256: crate::sandbox::profile_sha256(),
         }
     }
 }
@@ -120,89 +175,57 @@ pub(crate) struct Agreement {
     pub manifest_path: String,
     /// The manifest's bytes.
     pub manifest: FileDigest,
-    /// The key registry's bytes.
-    pub registry: FileDigest,
+    /// The component's interface.
+    pub world: World,
+    /// The key registry.
+    pub registry: RegistryPin,
     /// The views, in the order of the manifest's slots.
     pub views: Vec<BoundView>,
     /// The parameters, in the order of the manifest.
     pub parameters: Vec<BoundParameter>,
     /// The output controls.
     pub controls: Controls,
+    /// What may be spent.
+    pub budget: Budget,
     /// Where the result goes.
     pub destination: Destination,
     pub(crate) limits: Limits,
+    /// The services that may run it.
+    pub runners: Vec<Principal>,
     pub(crate) runtime: Runtime,
+    /// Where runs are recorded.
+    pub log: LogPin,
     /// Counts the agreements on this question in this room.
     pub revision: u32,
-    not_before: String,
-    not_after: String,
-    nonce: String,
-}
-
-/// The window and the nonce of a new agreement.
-#[derive(Clone, Debug)]
-pub(crate) struct Validity {
-    pub(crate) not_before: DateTime<Utc>,
-    pub(crate) not_after: DateTime<Utc>,
-    pub(crate) nonce: [u8; 16],
-}
-
-/// The terms that are not fixed by the runtime.
-#[derive(Clone, Debug)]
-pub(crate) struct Terms {
-    pub(crate) room: String,
-    pub(crate) unit: String,
-    pub(crate) question: String,
-    pub(crate) kind: Kind,
-    pub(crate) component_path: String,
-    pub(crate) component: FileDigest,
-    pub(crate) manifest_path: String,
-    pub(crate) manifest: FileDigest,
-    pub(crate) registry: FileDigest,
-    pub(crate) views: Vec<BoundView>,
-    pub(crate) parameters: Vec<BoundParameter>,
-    pub(crate) controls: Controls,
-    pub(crate) destination: Destination,
-    pub(crate) revision: u32,
+    /// The agreements that this one replaces: once it has run, they do not run any more.
+    pub supersedes: Vec<String>,
+    pub(crate) not_before: String,
+    pub(crate) not_after: String,
+    pub(crate) nonce: String,
 }
 
 impl Agreement {
-    pub(crate) fn compose(terms: Terms, validity: &Validity) -> Self {
-        Self {
-            version: 1,
-            room: terms.room,
-            unit: terms.unit,
-            question: terms.question,
-            kind: terms.kind,
-            component_path: terms.component_path,
-            component: terms.component,
-            manifest_path: terms.manifest_path,
-            manifest: terms.manifest,
-            registry: terms.registry,
-            views: terms.views,
-            parameters: terms.parameters,
-            controls: terms.controls,
-            destination: terms.destination,
-            limits: Limits::default(),
-            runtime: Runtime::this(),
-            revision: terms.revision,
-            not_before: clock::to_text(validity.not_before),
-            not_after: clock::to_text(validity.not_after),
-            nonce: data_encoding::HEXLOWER.encode(&validity.nonce),
-        }
-    }
+    /// The version of the form that this runtime reads and writes.
+    pub(crate) const VERSION: u32 = 2;
 
     /// Parses the bytes of an `agreement.json`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let agreement: Self = parse::json(bytes).map_err(|error| invalid(format!("agreement.json: {error}")))?;
-        if agreement.version != 1 {
-            return Err(invalid(format!(
-                "agreement.json has version {}, this runtime reads version 1",
-                agreement.version
-            )));
+        if agreement.version != Self::VERSION {
+            let (found, known) = (agreement.version, Self::VERSION);
+            return Err(invalid(format!("agreement.json has version {found}, this runtime reads version {known}")));
         }
         agreement.window()?;
-        if !agreement.limits.are_in_range() || !agreement.controls.are_in_range() {
+        if let Some(bound) = agreement.views.iter().find(|bound| bound.view.sha256() != bound.definition_sha256) {
+            return Err(invalid(format!("agreement.json contradicts itself about view {}", bound.view.id)));
+        }
+        if agreement.runners.is_empty() {
+            return Err(invalid("agreement.json names no runner"));
+        }
+        if !agreement.limits.are_in_range()
+            || !(1..=1_000_000).contains(&agreement.budget.runs_max)
+            || !agreement.controls.are_in_range()
+        {
             return Err(invalid("a limit or control of agreement.json is outside its range"));
         }
         Ok(agreement)
@@ -223,21 +246,20 @@ impl Agreement {
 
     /// The parties whose approval the run needs: every owner of a bound view, and the recipient.
     #[must_use]
-    pub(crate) fn required_parties(&self) -> std::collections::BTreeSet<&str> {
+    pub(crate) fn required_parties(&self) -> BTreeSet<&str> {
         self.owners().chain([self.destination.recipient.as_str()]).collect()
+    }
+
+    /// The budget's accounts: what each owner's data has told the recipient, per unit.
+    pub(crate) fn accounts<'a>(owners: impl Iterator<Item = &'a str>, recipient: &str, unit: &str) -> Vec<String> {
+        let owners: BTreeSet<&str> = owners.collect();
+        owners.into_iter().map(|owner| format!("{owner} to {recipient}, per {unit}")).collect()
     }
 
     /// The owners of the bound views, in slot order.
     pub(crate) fn owners(&self) -> impl Iterator<Item = &str> {
         self.views.iter().map(|bound| bound.view.owner.as_str())
     }
-}
-
-/// SHA-256 in hex.
-#[must_use]
-pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
 fn invalid(fact: impl Into<String>) -> Fault {

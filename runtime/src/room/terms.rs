@@ -35,6 +35,14 @@ pub(crate) struct View {
     pub sources: Vec<Source>,
 }
 
+impl View {
+    /// SHA-256 of the definition, as it stands in an agreement.
+    pub(crate) fn sha256(&self) -> String {
+        // Texts alone: writing them cannot fail.
+        glovebox_trust::sha256_hex(&serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
 /// The format of a released file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -172,6 +180,12 @@ impl Room {
     #[must_use]
     pub(crate) fn destination(&self, id: &str) -> Option<&Destination> {
         self.destinations.get(id)
+    }
+
+    /// The folder of a party's files.
+    #[must_use]
+    pub(crate) fn folder(&self, party: &str) -> Option<&str> {
+        self.parties.get(party).map(|party| party.folder.as_str())
     }
 
     /// The ids of all views.

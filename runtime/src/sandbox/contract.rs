@@ -7,6 +7,13 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 
 use crate::room::Kind;
 
+/// The package of `sdk/wit/question.wit`.
+pub(super) const PACKAGE: &str = "glovebox:question";
+
+/// Its worlds, each with the interfaces that it exports, sorted.
+pub(super) const WORLDS: [(&str, [&str; 2]); 2] =
+    [("analytical-question", ["analytical", "data"]), ("list-question", ["data", "selection"])];
+
 /// The exported interface and function of a kind.
 pub(super) const fn export_of(kind: Kind) -> (&'static str, &'static str) {
     match kind {

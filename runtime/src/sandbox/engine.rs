@@ -1,4 +1,4 @@
-//! The engine's profile, and one call in one fresh instance.
+//! One call in one fresh instance, and what it took.
 //!
 //! Instances come from a pool whose slots the engine resets by its own guarantee (copy-on-write image, a memset of
 //! the resident part, MADV_DONTNEED of the rest). A store is never used twice. `pagemap_scan` stays off: in this
@@ -7,28 +7,27 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
-use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, ResourceLimiter, Store, Trap};
+use wasmtime::{Engine, ResourceLimiter, Store, Trap};
 
 use super::contract::{Contribution, Parameter, Rows, export_of};
 use super::lower::LoweredUnit;
-use super::screen::FEATURES;
+use super::profile::{
+    CORE_INSTANCES_MAX, EPOCH, EPOCH_MILLISECONDS, MEMORIES_MAX, TABLE_ELEMENT_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    config,
+};
 use super::{Answer, failed};
 use crate::error::{Code, Fault, Result};
 use crate::gate::Approved;
-use crate::room::{Kind, Limits, Slot, Value};
+use crate::room::{Kind, Limits, Manifest, Slot, Value};
 
-const EPOCH: Duration = Duration::from_millis(10);
-const STACK_BYTES_MAX: usize = 256 << 10;
-const TABLE_ELEMENTS_MAX: usize = 20_000;
-/// A component made by the standard tools has its own module and a few shims.
-const CORE_INSTANCES_MAX: usize = 16;
-const TABLES_MAX: usize = 4;
-/// The part of memory that is reset by copying instead of by a system call. A short question touches little more: its
-/// stack, its data and the beginning of its heap.
-const KEEP_RESIDENT_BYTES: usize = 96 << 10;
+/// One unit's answer, and what it took. It has no Debug: it is raw data.
+pub(super) struct Asked {
+    pub(super) answer: Answer,
+    pub(super) fuel: u64,
+    pub(super) memory_bytes: u64,
+}
 
 /// What every kind's function takes.
 type Arguments<'a> = (&'a [Parameter<'a>], &'a [Rows<'a>]);
@@ -48,22 +47,25 @@ pub(crate) struct Question {
 impl Question {
     /// Compiles the approved bytes, and proves on no data at all that they instantiate within the limits.
     pub(crate) fn compile(approved: &Approved, threads: usize) -> Result<Self> {
-        let limits = approved.agreement().limits.clone();
-        let kind = approved.manifest().kind;
+        let (limits, parameters) = (approved.agreement().limits.clone(), approved.parameters().to_vec());
+        Self::new(approved.component(), approved.manifest(), parameters, limits, threads)
+    }
+
+    pub(super) fn new(
+        component: &[u8],
+        manifest: &Manifest,
+        parameters: Vec<Value>,
+        limits: Limits,
+        threads: usize,
+    ) -> Result<Self> {
+        let kind = manifest.kind;
         let engine = Engine::new(&config(&limits, threads)).map_err(|error| failed(format!("no engine: {error}")))?;
-        let component = Component::from_binary(&engine, approved.component()).map_err(|error| not_compiled(&error))?;
+        let component = Component::from_binary(&engine, component).map_err(|error| not_compiled(&error))?;
         let function = find_export(&component, kind)?;
         let pre = Linker::new(&engine).instantiate_pre(&component).map_err(|error| not_compiled(&error))?;
-        let question = Self {
-            pre,
-            function,
-            kind,
-            limits,
-            parameters: approved.parameters().to_vec(),
-            slots: approved.manifest().slots.clone(),
-            threads,
-            _ticker: Ticker::start(engine),
-        };
+        let slots = manifest.slots.clone();
+        let _ticker = Ticker::start(engine);
+        let question = Self { pre, function, kind, limits, parameters, slots, threads, _ticker };
         question.try_out()?;
         Ok(question)
     }
@@ -77,8 +79,21 @@ impl Question {
     }
 
     /// Asks about one unit. An error is this host's failure; whatever the guest does wrong is `Answer::Nothing`.
-    pub(super) fn ask(&self, unit: &LoweredUnit<'_>) -> Result<Answer> {
+    pub(super) fn ask(&self, unit: &LoweredUnit<'_>) -> Result<Asked> {
         let mut store = self.store()?;
+        let answer = self.call(&mut store, unit);
+        if store.data().is_failed_by_host {
+            return Err(failed("the host has no memory for an instance"));
+        }
+        let left = store.get_fuel().map_err(|error| failed(error.to_string()))?;
+        Ok(Asked {
+            answer: answer?,
+            fuel: self.limits.fuel_per_unit.saturating_sub(left),
+            memory_bytes: store.data().bytes_granted(),
+        })
+    }
+
+    fn call(&self, mut store: &mut Store<Allowance>, unit: &LoweredUnit<'_>) -> Result<Answer> {
         let instance = match self.pre.instantiate(&mut store) {
             Ok(instance) => instance,
             Err(error) if error.is::<Trap>() => return self.nothing(&error),
@@ -133,7 +148,7 @@ impl Question {
         let mut store = Store::new(self.pre.engine(), allowance);
         store.limiter(|allowance| allowance);
         store.set_fuel(self.limits.fuel_per_unit).map_err(|error| failed(error.to_string()))?;
-        store.set_epoch_deadline(self.limits.milliseconds_per_unit / EPOCH.as_millis() as u64 + 1);
+        store.set_epoch_deadline(self.limits.milliseconds_per_unit / EPOCH_MILLISECONDS + 1);
         store.set_hostcall_fuel(usize::try_from(self.limits.answer_bytes_per_unit).unwrap_or(usize::MAX));
         Ok(store)
     }
@@ -169,36 +184,6 @@ impl<'a> From<&'a Value> for Parameter<'a> {
     }
 }
 
-fn config(limits: &Limits, threads: usize) -> Config {
-    let memory_bytes = usize::try_from(limits.memory_bytes_per_unit).unwrap_or(usize::MAX);
-    let slots = u32::try_from(threads + 1).unwrap_or(u32::MAX);
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(slots)
-        .total_core_instances(slots * CORE_INSTANCES_MAX as u32)
-        .total_memories(slots)
-        .total_tables(slots * TABLES_MAX as u32)
-        .max_core_instances_per_component(CORE_INSTANCES_MAX as u32)
-        .max_memories_per_component(1)
-        .max_tables_per_component(TABLES_MAX as u32)
-        .max_memory_size(memory_bytes)
-        .table_elements(TABLE_ELEMENTS_MAX)
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(0)
-        .pagemap_scan(Enabled::No);
-    let mut config = Config::new();
-    config
-        .allocation_strategy(pool)
-        .wasm_features(wasmparser::WasmFeatures::all().difference(FEATURES), false)
-        .consume_fuel(true)
-        .epoch_interruption(true)
-        .concurrency_support(false)
-        .max_wasm_stack(STACK_BYTES_MAX)
-        .memory_init_cow(true)
-        .generate_address_map(false)
-        .wasm_backtrace_max_frames(None);
-    config
-}
-
 fn find_export(component: &Component, kind: Kind) -> Result<ComponentExportIndex> {
     let (interface, function) = export_of(kind);
     let interface = component.get_export_index(None, interface).ok_or_else(|| contract_mismatch(kind))?;
@@ -228,12 +213,15 @@ fn root(error: &wasmtime::Error) -> String {
 
 /// What one store may own in all: memories and tables draw on the same bytes.
 struct Allowance {
+    bytes: usize,
     bytes_left: usize,
+    is_failed_by_host: bool,
 }
 
 impl Allowance {
     fn new(limits: &Limits) -> Self {
-        Self { bytes_left: usize::try_from(limits.memory_bytes_per_unit).unwrap_or(usize::MAX) }
+        let bytes = usize::try_from(limits.memory_bytes_per_unit).unwrap_or(usize::MAX);
+        Self { bytes, bytes_left: bytes, is_failed_by_host: false }
     }
 
     /// Grants growth from the one allowance. What is refused is refused by the limit alone, never by the host's load.
@@ -245,16 +233,27 @@ impl Allowance {
         }
         granted
     }
+
+    const fn bytes_granted(&self) -> u64 {
+        (self.bytes - self.bytes_left) as u64
+    }
 }
 
 impl ResourceLimiter for Allowance {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.grant(current, desired))
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grant(current, desired))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        const ELEMENT_BYTES: usize = 8;
-        Ok(desired <= TABLE_ELEMENTS_MAX && self.grant(current * ELEMENT_BYTES, desired * ELEMENT_BYTES))
+    /// Growth that was granted fails for want of the host's memory only. A guest that were told could answer otherwise
+    /// on another host, so the run ends.
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.is_failed_by_host = true;
+        Err(error)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let is_in_range = desired <= TABLE_ELEMENTS_MAX.min(maximum.unwrap_or(usize::MAX));
+        Ok(is_in_range && self.grant(current * TABLE_ELEMENT_BYTES, desired * TABLE_ELEMENT_BYTES))
     }
 
     fn instances(&self) -> usize {
@@ -266,7 +265,7 @@ impl ResourceLimiter for Allowance {
     }
 
     fn memories(&self) -> usize {
-        1
+        MEMORIES_MAX
     }
 }
 

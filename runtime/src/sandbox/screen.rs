@@ -16,7 +16,6 @@ pub(super) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::FLOATS)
-    .union(WasmFeatures::GC_TYPES)
     .union(WasmFeatures::COMPONENT_MODEL);
 
 /// Refuses bytes that are not a component, or that import anything.
@@ -56,11 +55,11 @@ fn refuse_imports(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn malformed(error: &wasmparser::BinaryReaderError) -> Fault {
+pub(super) fn malformed(error: &wasmparser::BinaryReaderError) -> Fault {
     // The message may quote names from the component; it is about code that its author hands over, not about data.
     invalid(format!("the component is malformed or uses a feature that is not accepted: {}", error.message()))
 }
 
-fn invalid(fact: impl Into<String>) -> Fault {
+pub(super) fn invalid(fact: impl Into<String>) -> Fault {
     Fault::new(Code::ComponentInvalid, fact, "build the question as a component with the SDK; see docs/author-guide.md")
 }

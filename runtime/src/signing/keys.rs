@@ -2,46 +2,20 @@
 
 use std::path::Path;
 
-use cap_std::fs::Dir;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
+use glovebox_trust::keys::SigningKey;
 
-use super::registry::{KeyHolder, Registry};
-use super::{REGISTRY_FILE, read_registry};
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
-use crate::privacy::Ledger;
-use crate::random::Random;
-
-/// A private key in memory. It has no way to print itself.
-pub struct SigningKey(pub(crate) ed25519_dalek::SigningKey);
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SigningKey(..)")
-    }
-}
 
 const KEY_BYTES_MAX: u64 = 4096;
 
-/// Makes a key pair: the private key goes to a new file, the public key into the room's registry.
-pub fn new_key(dir: &Dir, holder: &KeyHolder, path: &Path, random: &mut Random) -> Result<()> {
-    holder.check()?;
-    let is_new_room = !dir.exists(REGISTRY_FILE);
-    let registry = if is_new_room { Registry::empty() } else { read_registry(dir)?.registry };
-    if registry.knows(holder) {
-        return Err(Fault::new(
-            Code::KeyExists,
-            format!("{holder} has a key in {REGISTRY_FILE} already"),
-            "make one under another name, and let the parties agree on the changed registry",
-        ));
-    }
-    let key = ed25519_dalek::SigningKey::from_bytes(&random.bytes());
-    let registry = registry.with(holder, &key.verifying_key())?.to_bytes()?;
+/// Writes a private key to a new file.
+pub(super) fn store(path: &Path, key: &SigningKey) -> Result<()> {
     // Without the public key beside the private one: OpenSSL before 3.2 does not read that newer form.
     let pair = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
     let pem = pair.to_pkcs8_pem(LineEnding::LF).map_err(|error| unwritable(path, &error))?;
-
     let (folder, name) = split(path)?;
     std::fs::create_dir_all(folder).map_err(|error| unwritable(path, &error))?;
     let folder = files::open_dir(folder).map_err(|error| unwritable(path, &error))?;
@@ -50,11 +24,7 @@ pub fn new_key(dir: &Dir, holder: &KeyHolder, path: &Path, random: &mut Random) 
             Fault::new(Code::KeyExists, format!("{} is there already", path.display()), "name another file with --key")
         }
         _ => unwritable(path, &error),
-    })?;
-    if is_new_room {
-        Ledger::create(dir)?;
-    }
-    files::write(dir, REGISTRY_FILE, &registry, Existing::Replace).map_err(|error| unwritable(path, &error))
+    })
 }
 
 /// Reads a private key.
@@ -66,15 +36,20 @@ pub fn load_key(path: &Path) -> Result<SigningKey> {
             "make one with `glovebox key new`",
         )
     };
-    let (folder, name) = split(path)?;
-    let folder = files::open_dir(folder).map_err(|error| unreadable(&error))?;
-    let bytes = files::read(&folder, name, KEY_BYTES_MAX).map_err(|error| unreadable(&error))?;
+    let bytes = read(path).map_err(|error| unreadable(&error))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(&error))?;
-    ed25519_dalek::SigningKey::from_pkcs8_pem(text).map(SigningKey).map_err(|error| unreadable(&error))
+    let key = ed25519_dalek::SigningKey::from_pkcs8_pem(text).map_err(|error| unreadable(&error))?;
+    Ok(SigningKey::from_bytes(&key.to_bytes()))
+}
+
+/// Reads a key file by its ordinary path.
+pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let (folder, name) = split(path).map_err(std::io::Error::other)?;
+    files::read(&files::open_dir(folder)?, name, KEY_BYTES_MAX)
 }
 
 /// The folder and the name of a key file.
-fn split(path: &Path) -> Result<(&Path, &str)> {
+pub(crate) fn split(path: &Path) -> Result<(&Path, &str)> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return Err(Fault::new(
             Code::KeyUnreadable,

@@ -1,0 +1,306 @@
+//! The room's memory: a transparency log on disk, and this host's anchor outside of the room.
+//!
+//! Everything that must not be forgotten is a record of the log: which registry, lists, approvals and requests were
+//! used, what was charged, how runs ended. The facts are recomputed from the log whenever they are needed, and compared
+//! with the anchor and the ledger, so that none of the three can be rolled back alone. The log is a C2SP tiled log
+//! (c2sp.org/tlog-tiles) with RFC 6962 hashes, which partners can read and witness with tools of their own.
+
+mod anchor;
+mod facts;
+
+use cap_std::fs::Dir;
+use chrono::{DateTime, Utc};
+use glovebox_trust::keys::{Signer, SigningKey};
+use glovebox_trust::log::checkpoint::{Checkpoint, SignedCheckpoint};
+use glovebox_trust::log::note::{Algorithm, VerifierKey};
+use glovebox_trust::log::policy::Policy;
+use glovebox_trust::log::proof::Proof;
+use glovebox_trust::log::tile::{self, Tiles};
+use glovebox_trust::log::tree;
+use glovebox_trust::registry::{Registry, Scope};
+
+pub(crate) use anchor::Head;
+use anchor::{Anchor, AnchorFile};
+use facts::rolled_back;
+pub(crate) use facts::{Facts, OpenRun};
+
+use crate::error::{Code, Fault, Result};
+use crate::files::{self, Existing};
+use crate::gate::Chain;
+use crate::privacy::Ledger;
+
+/// The log's folder in a room.
+pub(crate) const LOG_FOLDER: &str = "log";
+const CHECKPOINT_FILE: &str = "log/checkpoint";
+const LOCK_FILE: &str = "log/lock";
+const CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
+const TILE_BYTES_MAX: u64 = 32 << 20;
+
+/// A room's log and this host's anchor of it.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    dir: Dir,
+    anchor: AnchorFile,
+    room: String,
+    registry_sha256: String,
+    logs: Vec<VerifierKey>,
+}
+
+/// The keys of a registry's log, by the log's origin.
+pub(crate) fn log_keys(registry: &Registry) -> Result<Vec<VerifierKey>> {
+    let origin = &registry.log().origin;
+    let keys = registry.keys(Scope::Log).map(|(_, key)| VerifierKey::new(origin, Algorithm::Ed25519, key));
+    keys.collect::<Result<_, _>>().map_err(|denial| damaged(denial.fact()))
+}
+
+/// Whose signatures a registry asks for on a checkpoint: the log's, and those of the witnesses that it lists.
+pub(crate) fn log_policy(registry: &Registry) -> Result<Policy> {
+    let logs = log_keys(registry)?.into_iter().map(|key| format!("log {key}\n")).collect::<String>();
+    let text = format!("{logs}{}\n", registry.log().witnesses.join("\n"));
+    Policy::parse(text.as_bytes())
+        .map_err(|denial| Fault::of("the registry's log", &denial, "correct it in the registry's next version"))
+}
+
+impl Journal {
+    /// The journal of the room of this registry. `state` is the folder of this host's anchors.
+    pub(crate) fn new(dir: &Dir, state: Dir, chain: &Chain) -> Result<Self> {
+        let (registry, first) = (chain.current(), chain.first_sha256());
+        Ok(Self {
+            dir: dir.try_clone().map_err(|error| unwritable(&error))?,
+            anchor: AnchorFile::new(state, registry.room(), first),
+            room: registry.room().into(),
+            registry_sha256: first.into(),
+            logs: log_keys(registry)?,
+        })
+    }
+
+    /// Waits until no one else writes, and recomputes what has happened so far.
+    pub(crate) fn hold(&self) -> Result<Held<'_>> {
+        let lock = lock(&self.dir).map_err(|error| unwritable(&error))?;
+        let (log, anchor) = (self.read_checkpoint()?, self.anchor.read()?);
+        let ledger = Ledger::open(&self.dir)?.postings()?;
+        let Some(log) = log.map(|signed| signed.checkpoint().clone()) else {
+            return match anchor {
+                Some(anchor) if anchor.log.size > 0 => Err(rolled_back(&format!(
+                    "the log is gone, and this host has seen {} records of it",
+                    anchor.log.size
+                ))),
+                _ => {
+                    Facts::default().check_ledger(&ledger)?;
+                    Ok(Held { journal: self, _lock: lock, size: 0, root: tree::empty_root(), facts: Facts::default() })
+                }
+            };
+        };
+        let facts = self.recompute(&log)?;
+        self.compare(anchor.as_ref(), &log, &facts)?;
+        facts.check_ledger(&ledger)?;
+        Ok(Held { journal: self, _lock: lock, size: log.size, root: log.root, facts })
+    }
+
+    /// The log's latest checkpoint, with its signature verified; none where there is no log yet.
+    pub(crate) fn read_checkpoint(&self) -> Result<Option<SignedCheckpoint>> {
+        match files::read(&self.dir, CHECKPOINT_FILE, CHECKPOINT_BYTES_MAX) {
+            Ok(note) => self.open_checkpoint(&note).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(damaged(&error.to_string())),
+        }
+    }
+
+    /// Reads a checkpoint of this log from bytes that come from elsewhere.
+    pub(crate) fn open_checkpoint(&self, note: &[u8]) -> Result<SignedCheckpoint> {
+        let opened = self.logs.iter().map(|log| SignedCheckpoint::open(note, log)).find(Result::is_ok);
+        match opened {
+            Some(Ok(checkpoint)) => Ok(checkpoint),
+            _ => Err(damaged("the checkpoint is not signed by the registry's log")),
+        }
+    }
+
+    fn recompute(&self, log: &Checkpoint) -> Result<Facts> {
+        let read = |path: &str| self.read_tile(path);
+        let entries = tile::verify_all(log.size, &log.root, &read).map_err(|denial| damaged(denial.fact()))?;
+        let mut facts = Facts::default();
+        entries.iter().try_for_each(|entry| facts.learn(entry))?;
+        Ok(facts)
+    }
+
+    fn read_tile(&self, path: &str) -> Option<Vec<u8>> {
+        files::read(&self.dir, &format!("{LOG_FOLDER}/{path}"), TILE_BYTES_MAX).ok()
+    }
+
+    /// The log must be what this host has seen last, or what it was about to write.
+    fn compare(&self, anchor: Option<&Anchor>, log: &Checkpoint, facts: &Facts) -> Result<()> {
+        let head = Head::new(log.size, &log.root);
+        let Some(anchor) = anchor else {
+            return Err(Fault::new(
+                Code::StateMissing,
+                format!("the log has {} records, and this host has no state of the room", log.size),
+                "adopt it with `glovebox state adopt --checkpoint FILE`, from a checkpoint that a partner holds",
+            ));
+        };
+        if anchor.log == head {
+            return if anchor.summary == facts.summary() {
+                Ok(())
+            } else {
+                Err(rolled_back("this host's state contradicts the log"))
+            };
+        }
+        if anchor.pending.as_ref() == Some(&head) {
+            return self.anchor.write(&self.anchor_of(head, facts));
+        }
+        let seen = anchor.log.size;
+        Err(rolled_back(&format!("the log has {} records, and this host has seen {seen} of another history", log.size)))
+    }
+
+    fn anchor_of(&self, head: Head, facts: &Facts) -> Anchor {
+        Anchor::new(&self.room, &self.registry_sha256, head, facts.summary())
+    }
+
+    /// Makes the anchor anew from a log that extends a checkpoint which someone else holds.
+    pub(crate) fn adopt(&self, held: &SignedCheckpoint) -> Result<Head> {
+        let _lock = lock(&self.dir).map_err(|error| unwritable(&error))?;
+        let signed = self.read_checkpoint()?.ok_or_else(|| damaged("there is no log"))?;
+        let (log, held) = (signed.checkpoint().clone(), held.checkpoint());
+        let read = |path: &str| self.read_tile(path);
+        let tiles = Tiles::open(log.size, log.root, &read).map_err(|denial| damaged(denial.fact()))?;
+        let extends = held.size <= log.size
+            && tree::root(&tiles, held.size).map_err(|denial| damaged(denial.fact()))? == held.root;
+        if !extends {
+            return Err(rolled_back(&format!(
+                "the log of {} records does not extend that checkpoint of {}",
+                log.size, held.size
+            )));
+        }
+        let facts = self.recompute(&log)?;
+        facts.check_ledger(&Ledger::open(&self.dir)?.postings()?)?;
+        let head = Head::new(log.size, &log.root);
+        self.anchor.write(&self.anchor_of(head.clone(), &facts))?;
+        Ok(head)
+    }
+
+    /// Verifies the whole log against its checkpoint.
+    pub(crate) fn verify(&self) -> Result<Option<(SignedCheckpoint, Facts)>> {
+        let Some(signed) = self.read_checkpoint()? else { return Ok(None) };
+        let facts = self.recompute(signed.checkpoint())?;
+        Ok(Some((signed, facts)))
+    }
+
+    /// Calls `with` on the tiles of the latest checkpoint.
+    pub(crate) fn with_tiles<T>(
+        &self,
+        with: impl FnOnce(&Tiles<'_>, &SignedCheckpoint) -> glovebox_trust::Result<T>,
+    ) -> Result<T> {
+        let signed = self.read_checkpoint()?.ok_or_else(|| damaged("there is no log"))?;
+        let log = signed.checkpoint();
+        let read = |path: &str| self.read_tile(path);
+        let tiles = Tiles::open(log.size, log.root, &read).map_err(|denial| damaged(denial.fact()))?;
+        with(&tiles, &signed).map_err(|denial| damaged(denial.fact()))
+    }
+
+    /// The proof that a record is in the log, at its latest checkpoint.
+    pub(crate) fn prove(&self, index: u64) -> Result<Vec<u8>> {
+        self.with_tiles(|tiles, signed| {
+            let hashes = tree::inclusion_proof(tiles, index, tiles.size())?;
+            Ok(Proof::new(index, hashes, signed).to_bytes())
+        })
+    }
+
+    /// Where in the log a record stands.
+    pub(crate) fn find(&self, record: &[u8]) -> Result<Option<u64>> {
+        self.with_tiles(|tiles, _| {
+            for index in 0..tiles.size() {
+                if tiles.entry(index)? == record {
+                    return Ok(Some(index));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Replaces the checkpoint by the same one with more signatures.
+    pub(crate) fn put_checkpoint(&self, signed: &SignedCheckpoint) -> Result<()> {
+        let _lock = lock(&self.dir).map_err(|error| unwritable(&error))?;
+        let before = self.read_checkpoint()?;
+        if before.is_none_or(|before| before.checkpoint() != signed.checkpoint()) {
+            return Err(damaged("the log has grown meanwhile"));
+        }
+        files::write(&self.dir, CHECKPOINT_FILE, &signed.to_bytes(), Existing::Replace)
+            .map_err(|error| unwritable(&error))
+    }
+}
+
+/// The journal while no one else writes to it. What it says stays true until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    journal: &'a Journal,
+    _lock: std::fs::File,
+    size: u64,
+    root: tree::Hash,
+    facts: Facts,
+}
+
+impl Held<'_> {
+    pub(crate) const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        Head::new(self.size, &self.root)
+    }
+
+    /// Appends records, durably: all of them or none. Returns the index of the first.
+    pub(crate) fn append(&mut self, entries: &[Vec<u8>], key: &SigningKey) -> Result<u64> {
+        let Journal { dir, anchor, logs, .. } = self.journal;
+        let log = logs.iter().find(|log| log.public() == key.public()).ok_or_else(|| {
+            Fault::new(
+                Code::KeyScope,
+                "the runtime's key is not registered to write the log",
+                "give it the scope log in the registry's next version",
+            )
+        })?;
+        let read = |path: &str| self.journal.read_tile(path);
+        let growth = Tiles::open(self.size, self.root, &read)
+            .and_then(|tiles| tiles.appended(entries))
+            .map_err(|denial| damaged(denial.fact()))?;
+        let grown = Head::new(growth.size, &growth.root);
+        let signed = SignedCheckpoint::sign(growth.size, growth.root, log, key).map_err(|why| damaged(&why))?;
+
+        // First the intent, then the files, then the checkpoint: whatever of these a crash leaves behind is understood.
+        let before = self.journal.anchor_of(Head::new(self.size, &self.root), &self.facts);
+        anchor.write(&before.intending(grown.clone()))?;
+        for (path, bytes) in &growth.files {
+            let path = format!("{LOG_FOLDER}/{path}");
+            files::write(dir, &path, bytes, Existing::Replace).map_err(|error| unwritable(&error))?;
+        }
+        files::write(dir, CHECKPOINT_FILE, &signed.to_bytes(), Existing::Replace)
+            .map_err(|error| unwritable(&error))?;
+        let first = self.size;
+        (self.size, self.root) = (growth.size, growth.root);
+        entries.iter().try_for_each(|entry| self.facts.learn(entry))?;
+        anchor.write(&self.journal.anchor_of(grown, &self.facts))?;
+        Ok(first)
+    }
+
+    /// The time, which never runs back behind what the log has seen.
+    pub(crate) fn now(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.facts.not_before(now)
+    }
+}
+
+/// One writer at a time; the system gives the lock back when a process ends, however it ends.
+fn lock(dir: &Dir) -> std::io::Result<std::fs::File> {
+    let file = files::open_lock(dir, LOCK_FILE)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn unwritable(error: &std::io::Error) -> Fault {
+    Fault::new(
+        Code::ReceiptFailed,
+        format!("cannot write the log: {error}"),
+        "make room in the room's folder, and let `log` be a folder that can be written to",
+    )
+}
+
+fn damaged(why: &str) -> Fault {
+    Fault::new(Code::LogInvalid, format!("the log does not verify: {why}"), "bring back the room's log as it was")
+}

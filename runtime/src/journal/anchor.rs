@@ -1,0 +1,93 @@
+//! What this host remembers of a room outside of the room's folder: whoever restores a backup of the one does not
+//! restore the other.
+
+use cap_std::fs::Dir;
+use glovebox_trust::log::tree::Hash;
+use serde::{Deserialize, Serialize};
+
+use super::facts::Summary;
+use crate::error::{Code, Fault, Result};
+use crate::files::{self, Existing};
+use crate::parse;
+
+const BYTES_MAX: u64 = 16 << 20;
+
+/// The size and the root of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Head {
+    pub(crate) size: u64,
+    pub(crate) root: String,
+}
+
+impl Head {
+    pub(crate) fn new(size: u64, root: &Hash) -> Self {
+        Self { size, root: data_encoding::HEXLOWER.encode(root) }
+    }
+}
+
+/// The file's content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Anchor {
+    version: u32,
+    pub(super) room: String,
+    /// SHA-256 of the room's first registry.
+    pub(super) registry_sha256: String,
+    /// What the log has come to.
+    pub(super) log: Head,
+    /// What it comes to if an append that had begun was finished.
+    pub(super) pending: Option<Head>,
+    /// What the records of `log` come to.
+    pub(super) summary: Summary,
+}
+
+impl Anchor {
+    pub(super) fn new(room: &str, registry_sha256: &str, log: Head, summary: Summary) -> Self {
+        let (room, registry_sha256) = (room.into(), registry_sha256.into());
+        Self { version: 1, room, registry_sha256, log, pending: None, summary }
+    }
+
+    /// The same, with an append about to begin.
+    pub(super) fn intending(self, pending: Head) -> Self {
+        Self { pending: Some(pending), ..self }
+    }
+}
+
+/// Where a room's anchor lies.
+#[derive(Debug)]
+pub(super) struct AnchorFile {
+    folder: Dir,
+    name: String,
+}
+
+impl AnchorFile {
+    /// One file per room, named after its first registry: another room of the same name is another room.
+    pub(super) fn new(folder: Dir, room: &str, registry_sha256: &str) -> Self {
+        Self { folder, name: format!("{room}-{}.json", registry_sha256.get(..16).unwrap_or(registry_sha256)) }
+    }
+
+    pub(super) fn read(&self) -> Result<Option<Anchor>> {
+        let bytes = match files::read(&self.folder, &self.name, BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.damaged(&error.to_string())),
+        };
+        let anchor: Anchor = parse::json(&bytes).map_err(|why| self.damaged(&why))?;
+        if anchor.version == 1 { Ok(Some(anchor)) } else { Err(self.damaged("it has an unknown version")) }
+    }
+
+    pub(super) fn write(&self, anchor: &Anchor) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(anchor).map_err(|error| self.damaged(&error.to_string()))?;
+        files::write(&self.folder, &self.name, &bytes, Existing::Replace)
+            .map_err(|error| self.damaged(&error.to_string()))
+    }
+
+    fn damaged(&self, why: &str) -> Fault {
+        Fault::new(
+            Code::StateMissing,
+            format!("this host's state of the room, {}, cannot be used: {why}", self.name),
+            "see `glovebox state` for where it lies; `glovebox state adopt` makes it anew from a checkpoint that a partner holds",
+        )
+    }
+}

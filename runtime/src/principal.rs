@@ -1,0 +1,248 @@
+//! The run's own identity: a key pair that lives as long as the run, for one agreement and some minutes.
+//!
+//! The organisation's runtime key certifies it; it alone opens the approved views, each through the folder of its owner,
+//! and signs the receipt. When the run ends, however it ends, the key is wiped and its end is logged.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use cap_std::fs::{Dir, File};
+use chrono::{DateTime, TimeDelta, Utc};
+use glovebox_trust::envelope::{self, IN_TOTO, Statement, Subject};
+use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::error::{Code, Fault, Result};
+use crate::files;
+use crate::gate::{AGREEMENT_FILE, ApprovalRecord, Approved, ListRecord};
+use crate::privacy::Charge;
+use crate::provision::Access;
+use crate::random::Random;
+use crate::room::{RegistryPin, View, is_inner_path};
+
+pub(crate) const CERTIFICATE_TYPE: &str = "https://glovebox.dev/certificate/v1";
+pub(crate) const DECOMMISSION_TYPE: &str = "https://glovebox.dev/decommission/v1";
+
+/// What a run's principal may do, and what was found in order before it came to be. Logged before a guest sees a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificate {
+    pub(crate) run_id: String,
+    /// Of the request: a second one with the same nonce is refused.
+    pub(crate) nonce: String,
+    /// The runtime that certifies, as `party/service`.
+    pub(crate) runtime: String,
+    /// The principal's public key, in hex.
+    pub(crate) principal: String,
+    pub(crate) not_before: String,
+    pub(crate) not_after: String,
+    pub(crate) question: String,
+    pub(crate) revision: u32,
+    pub(crate) supersedes: Vec<String>,
+    /// The views that it may open, and whose they are.
+    pub(crate) views: Vec<Grant>,
+    pub(crate) registry: RegistryPin,
+    pub(crate) revocations: Vec<ListRecord>,
+    pub(crate) approvals: Vec<ApprovalRecord>,
+    /// What the run will be charged before a guest sees a unit.
+    pub(crate) charges: Vec<Charge>,
+}
+
+/// A view that a principal may open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Grant {
+    pub(crate) view: String,
+    pub(crate) owner: String,
+}
+
+/// The end of a principal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Decommission {
+    pub(crate) run_id: String,
+    pub(crate) principal: String,
+    pub(crate) end: End,
+    pub(crate) at: String,
+}
+
+/// How a principal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum End {
+    /// With its run, whatever came of that.
+    Closed,
+    /// Its process was killed; its key is gone with it.
+    Lost,
+}
+
+/// A run's principal.
+pub(crate) struct RunPrincipal {
+    key: SigningKey,
+    certificate: Certificate,
+    /// The folders of the owners, each opened for its own views alone.
+    folders: BTreeMap<String, OwnerFolder>,
+}
+
+struct OwnerFolder {
+    path: String,
+    dir: Dir,
+    views: Vec<View>,
+}
+
+/// For how long a principal may act.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tenure {
+    pub(crate) from: DateTime<Utc>,
+    pub(crate) minutes: u32,
+}
+
+/// What names a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunNames<'a> {
+    pub(crate) run_id: &'a str,
+    pub(crate) nonce: &'a str,
+    pub(crate) runtime: &'a str,
+}
+
+impl RunPrincipal {
+    /// Makes a principal for an approved run, and opens the folders of the views' owners for it.
+    pub(crate) fn new(
+        approved: &Approved,
+        names: RunNames<'_>,
+        charges: Vec<Charge>,
+        tenure: Tenure,
+        dir: &Dir,
+        random: &mut Random,
+    ) -> Result<Self> {
+        let key = SigningKey::from_bytes(&random.bytes());
+        let agreement = approved.agreement();
+        let views = agreement.views.iter().map(|bound| &bound.view);
+        let grants = views.clone().map(|view| Grant { view: view.id.clone(), owner: view.owner.clone() }).collect();
+        let certificate = Certificate {
+            run_id: names.run_id.into(),
+            nonce: names.nonce.into(),
+            runtime: names.runtime.into(),
+            principal: key.public().to_hex(),
+            not_before: clock::to_text(tenure.from),
+            not_after: clock::to_text(tenure.from + TimeDelta::minutes(i64::from(tenure.minutes))),
+            question: agreement.question.clone(),
+            revision: agreement.revision,
+            supersedes: agreement.supersedes.clone(),
+            views: grants,
+            registry: approved.registry().clone(),
+            revocations: approved.revocations().to_vec(),
+            approvals: approved.approvals().to_vec(),
+            charges,
+        };
+        let mut folders = BTreeMap::new();
+        for view in views {
+            if !folders.contains_key(&view.owner) {
+                folders.insert(view.owner.clone(), OwnerFolder::open(dir, approved.folder_of(&view.owner))?);
+            }
+            if let Some(folder) = folders.get_mut(&view.owner) {
+                folder.views.push(view.clone());
+            }
+        }
+        Ok(Self { key, certificate, folders })
+    }
+
+    /// The certificate, signed by the runtime's key.
+    pub(crate) fn certify(&self, agreement_id: &str, runtime: &dyn Signer) -> Result<Vec<u8>> {
+        let subject = Subject::new(AGREEMENT_FILE, agreement_id);
+        let statement = Statement::new(subject, CERTIFICATE_TYPE, self.certificate.clone());
+        seal(&statement.to_bytes(), runtime)
+    }
+
+    /// Refuses to act outside of the certificate's window.
+    pub(crate) fn check(&self, now: DateTime<Utc>) -> Result<()> {
+        let until = clock::from_text(&self.certificate.not_after);
+        if until.is_some_and(|until| now < until) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Code::PrincipalExpired,
+            format!(
+                "the run's principal could act until {}, and it is {}",
+                self.certificate.not_after,
+                clock::to_text(now)
+            ),
+            "give the run more minutes with --within, or more cores",
+        ))
+    }
+
+    /// Signs the run's receipt.
+    pub(crate) fn sign(&self, payload: &[u8]) -> Result<Vec<u8>> {
+        seal(payload, &self.key)
+    }
+
+    /// Ends the principal: its key is wiped and its folders are closed. Gives the record of it, to be logged.
+    pub(crate) fn decommission(self, agreement_id: &str, runtime: &dyn Signer, at: DateTime<Utc>) -> Result<Vec<u8>> {
+        let Certificate { run_id, principal, .. } = self.certificate;
+        drop((self.key, self.folders));
+        decommissioned(
+            Decommission { run_id, principal, end: End::Closed, at: clock::to_text(at) },
+            agreement_id,
+            runtime,
+        )
+    }
+}
+
+/// Signs the record of a principal's end.
+pub(crate) fn decommissioned(record: Decommission, agreement_id: &str, runtime: &dyn Signer) -> Result<Vec<u8>> {
+    let statement = Statement::new(Subject::new(AGREEMENT_FILE, agreement_id), DECOMMISSION_TYPE, record);
+    seal(&statement.to_bytes(), runtime)
+}
+
+fn seal(payload: &[u8], key: &dyn Signer) -> Result<Vec<u8>> {
+    envelope::seal(IN_TOTO, payload, key).map_err(|why| {
+        Fault::new(Code::KeyUnreadable, format!("the runtime's key does not sign: {why}"), "check the key with --key")
+    })
+}
+
+/// A certificate whose signature verified, and the key that it certifies.
+#[derive(Debug)]
+pub(crate) struct Certified {
+    pub(crate) certificate: Certificate,
+    pub(crate) agreement_id: String,
+    pub(crate) key: PublicKey,
+}
+
+impl Certified {
+    /// Reads a certificate's payload, whose signature verified with a runtime's key.
+    pub(crate) fn parse(payload: &[u8]) -> glovebox_trust::Result<Self> {
+        let statement: Statement<Certificate> = Statement::parse(payload, CERTIFICATE_TYPE)?;
+        let key = PublicKey::from_hex(&statement.predicate.principal)?;
+        Ok(Self { agreement_id: statement.subject_sha256().into(), certificate: statement.predicate, key })
+    }
+}
+
+impl OwnerFolder {
+    fn open(dir: &Dir, path: &str) -> Result<Self> {
+        let opened = files::open_folder(dir, path);
+        let dir = opened.map_err(|error| {
+            Fault::new(
+                Code::ViewUnreadable,
+                format!("cannot open the folder {path}: {error}"),
+                "check the folder of the party in room.toml",
+            )
+        })?;
+        Ok(Self { path: path.into(), dir, views: Vec::new() })
+    }
+}
+
+/// A principal opens the approved views alone, and a party's files through that party's folder alone.
+impl Access for RunPrincipal {
+    fn open(&self, view: &View, path: &str) -> io::Result<File> {
+        let denied = |why: &str| io::Error::new(io::ErrorKind::PermissionDenied, why);
+        let folder =
+            self.folders.get(&view.owner).ok_or_else(|| denied("the run's principal acts for no such party"))?;
+        if !folder.views.contains(view) {
+            return Err(denied("the run's principal may not open this view"));
+        }
+        let inner = path.strip_prefix(&folder.path).and_then(|rest| rest.strip_prefix('/'));
+        let inner = inner.filter(|inner| is_inner_path(inner));
+        files::open_file(&folder.dir, inner.ok_or_else(|| denied("the file is not in its owner's folder"))?)
+    }
+}

@@ -1,0 +1,97 @@
+//! What only the room's auditor may read: exact figures, and the seed with which a run can be replayed.
+//!
+//! Sealed with age (age-encryption.org/v1) to an X25519 recipient in the registry, whom every party has signed. An owner
+//! never gets it: from the seed the noise can be taken off, and exact figures tell of the other owners' rows.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use age::secrecy::ExposeSecret;
+use age::x25519::{Identity, Recipient};
+use serde::{Deserialize, Serialize};
+
+use super::RECEIPTS_FOLDER;
+use crate::error::{Code, Fault, Result};
+use crate::files::{self, Existing};
+use crate::parse;
+use crate::sandbox::Figures;
+
+const SEALED_BYTES_MAX: u64 = 1 << 20;
+
+/// The sealed part of a run.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sealed {
+    pub(crate) run_id: String,
+    /// Of noise and salt, in hex.
+    pub(crate) seed: String,
+    pub(crate) started_at: String,
+    pub(crate) finished_at: String,
+    pub(crate) figures: Figures,
+}
+
+/// The path of a run's sealed part.
+pub(crate) fn path_of(run_id: &str) -> String {
+    format!("{RECEIPTS_FOLDER}/{run_id}.sealed.age")
+}
+
+impl Sealed {
+    /// Encrypts to the auditor.
+    pub(crate) fn seal(&self, auditor: &str) -> Result<Vec<u8>> {
+        let recipient = parse_recipient(auditor)?;
+        let text = serde_json::to_vec(self).map_err(|error| unsealed(&error.to_string()))?;
+        age::encrypt(&recipient, &text).map_err(|error| unsealed(&error.to_string()))
+    }
+}
+
+/// Decrypts a run's sealed part with the auditor's identity.
+pub(crate) fn open(sealed: &[u8], identity_file: &Path) -> Result<Sealed> {
+    let text = std::fs::read_to_string(identity_file)
+        .map_err(|error| unsealed(&format!("{}: {error}", identity_file.display())))?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    let identity = Identity::from_str(line).map_err(unsealed)?;
+    if sealed.len() as u64 > SEALED_BYTES_MAX {
+        return Err(unsealed("it is too long"));
+    }
+    let text = age::decrypt(&identity, sealed).map_err(|error| unsealed(&error.to_string()))?;
+    parse::json(&text).map_err(|why| unsealed(&why))
+}
+
+/// Refuses what is not an age X25519 recipient.
+pub(crate) fn check_recipient(text: &str) -> Result<()> {
+    parse_recipient(text).map(drop)
+}
+
+/// Makes an auditor's identity in a new file, as age-keygen does, and gives its recipient.
+pub fn new_auditor(path: &Path) -> Result<String> {
+    let identity = Identity::generate();
+    let recipient = identity.to_public().to_string();
+    let text = format!("# public key: {recipient}\n{}\n", identity.to_string().expose_secret());
+    let (folder, name) = crate::signing::split(path)?;
+    std::fs::create_dir_all(folder)
+        .and_then(|()| files::open_dir(folder))
+        .and_then(|folder| files::write(&folder, name, text.as_bytes(), Existing::Refuse))
+        .map_err(|error| {
+            Fault::new(
+                Code::KeyUnreadable,
+                format!("cannot write {}: {error}", path.display()),
+                "name another file with --key",
+            )
+        })?;
+    Ok(recipient)
+}
+
+fn parse_recipient(text: &str) -> Result<Recipient> {
+    Recipient::from_str(text).map_err(|why| {
+        let fact = format!("`{}` is not an age recipient: {why}", text.escape_debug());
+        Fault::new(Code::KeyFormat, fact, "make one with `glovebox key auditor` or age-keygen")
+    })
+}
+
+fn unsealed(why: &str) -> Fault {
+    Fault::new(
+        Code::NotReplayable,
+        format!("the run's sealed part cannot be used: {why}"),
+        "name the identity of the room's auditor with --identity; a room without an auditor seals nothing",
+    )
+}

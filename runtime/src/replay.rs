@@ -1,0 +1,88 @@
+//! Runs a released run again, from the data and the sealed seed, and compares what comes out with what was released.
+//!
+//! Nothing is charged, written or logged: the result is thrown away once its commitment was compared.
+
+use std::path::Path;
+
+use cap_std::fs::Dir;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::destination;
+use crate::error::{Code, Fault, Result};
+use crate::gate;
+use crate::privacy;
+use crate::provision::{self, Resources};
+use crate::random::Random;
+use crate::receipt::{self, open_sealed, sealed_path};
+use crate::room::sha256_hex;
+use crate::sandbox::{self, Question};
+
+/// What to replay, and with what.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay<'a> {
+    /// The receipt's path in the room.
+    pub receipt: &'a str,
+    /// The auditor's identity: an age file.
+    pub identity: &'a Path,
+    /// SHA-256 of the registry's first version, if it is known from elsewhere.
+    pub root: Option<&'a str>,
+    /// How many cores to use; the answer is the same for any number.
+    pub threads: usize,
+    /// Memory for sorting views, in bytes.
+    pub sort_memory_bytes: usize,
+}
+
+/// A run that was replayed to the same output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// The run.
+    pub run_id: String,
+    /// The commitment that both runs came to.
+    pub output_commitment: String,
+    /// Rows of the output.
+    pub rows: usize,
+}
+
+/// Replays a run whose receipt verifies.
+pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Replayed> {
+    let evidence = receipt::evidence(dir, replay.receipt, replay.root, now)?;
+    let (run_id, committed) = (evidence.run_id().to_owned(), evidence.output_commitment().to_owned());
+    let seed = read_seed(dir, &run_id, evidence.sealed_sha256(), replay.identity)?;
+
+    let paid = evidence.charges().to_vec();
+    let approved = gate::readmit(dir, evidence)?;
+    let question = Question::compile(&approved, replay.threads)?;
+    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads };
+    let provisioned = provision::provision(approved, dir, &resources)?;
+    let (raw, _) = sandbox::execute(&question, privacy::replayed(provisioned, &paid)?)?;
+    let mut noise = Random::from_seed(seed);
+    let released = privacy::release(raw, &mut noise)?;
+    let (bytes, opening) = destination::render(&released, &mut noise)?;
+
+    let rows = released.table.num_rows();
+    let output_commitment = opening.commit(&bytes);
+    if output_commitment == committed {
+        return Ok(Replayed { run_id, output_commitment, rows });
+    }
+    Err(Fault::new(
+        Code::ReplayDiffers,
+        format!("the replay of run {run_id} comes to {output_commitment}, its receipt says {committed}"),
+        "the data, the runtime or the seed is not that of the run, or the receipt is not of what ran",
+    ))
+}
+
+fn read_seed(dir: &Dir, run_id: &str, sealed_sha256: Option<&str>, identity: &Path) -> Result<[u8; 32]> {
+    let not_replayable = |fact: &str| {
+        let remedy = "replay needs what was sealed to the room's auditor; a room without an auditor seals nothing";
+        Fault::new(Code::NotReplayable, fact, remedy)
+    };
+    let expected = sealed_sha256.ok_or_else(|| not_replayable("the run sealed nothing"))?;
+    let bytes = gate::read(dir, &sealed_path(run_id), 1 << 20, Code::NotReplayable)?;
+    if sha256_hex(&bytes) != expected {
+        return Err(not_replayable("the sealed part is not the one that the receipt names"));
+    }
+    let sealed = open_sealed(&bytes, identity)?;
+    let seed = data_encoding::HEXLOWER.decode(sealed.seed.as_bytes()).ok().and_then(|seed| seed.try_into().ok());
+    seed.filter(|_| sealed.run_id == run_id).ok_or_else(|| not_replayable("the sealed part is of another run"))
+}

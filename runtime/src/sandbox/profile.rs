@@ -1,0 +1,163 @@
+//! Every setting of the engine, once: the table that configures it is the table that is printed and hashed.
+//!
+//! Two hosts with one profile and one version of the engine give a guest the same answers and the same limits. So
+//! nothing of the machine may stand here: no number of threads, no processor, no path.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use wasmparser::{WasmFeatures, WasmFeaturesInflated};
+use wasmtime::{Config, Enabled, Inlining, OptLevel, PoolingAllocationConfig, RegallocAlgorithm, Strategy};
+
+use super::WASMTIME_VERSION;
+use super::screen::FEATURES;
+use crate::room::{Limits, sha256_hex};
+
+/// A component made by the standard tools has its own module and a few shims.
+pub(super) const CORE_INSTANCES_MAX: usize = 16;
+pub(super) const TABLES_MAX: usize = 4;
+pub(super) const MEMORIES_MAX: usize = 1;
+pub(super) const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// What an element of a table counts for in the allowance of bytes.
+pub(super) const TABLE_ELEMENT_BYTES: usize = 8;
+pub(super) const EPOCH_MILLISECONDS: u64 = 10;
+pub(super) const EPOCH: Duration = Duration::from_millis(EPOCH_MILLISECONDS);
+
+/// Makes two functions of one table, in which every setting has the name that the engine gives it: one that sets them
+/// all, and one that prints them all. `agreed` values come from the agreement and are printed by their names in it.
+macro_rules! settings {
+    (
+        $prefix:literal, $owner:ty, $set:ident, $print:ident;
+        fixed { $($name:ident = $value:expr,)* }
+        agreed { $($agreed:ident = $limit:ident,)* }
+    ) => {
+        fn $set(owner: &mut $owner, _limits: &Limits) {
+            $(owner.$name($value);)*
+            $(owner.$agreed(usize::try_from(_limits.$limit).unwrap_or(usize::MAX));)*
+        }
+
+        fn $print() -> Vec<String> {
+            vec![
+                $(format!(concat!($prefix, ".", stringify!($name), " = {:?}"), $value),)*
+                $(concat!($prefix, ".", stringify!($agreed), " = agreed ", stringify!($limit)).to_owned(),)*
+            ]
+        }
+    };
+}
+
+settings! {
+    "engine", Config, set_engine, print_engine;
+    fixed {
+        strategy = Strategy::Cranelift,
+        cranelift_opt_level = OptLevel::Speed,
+        cranelift_regalloc_algorithm = RegallocAlgorithm::Backtracking,
+        // The bits of a NaN would otherwise be the processor's choice, and a guest can read them.
+        cranelift_nan_canonicalization = true,
+        relaxed_simd_deterministic = true,
+        compiler_inlining = Inlining::No,
+        consume_fuel = true,
+        epoch_interruption = true,
+        concurrency_support = false,
+        shared_memory = false,
+        max_wasm_stack = 256usize << 10,
+        memory_reservation = 4u64 << 30,
+        memory_guard_size = 32u64 << 20,
+        guard_before_linear_memory = true,
+        memory_init_cow = true,
+        generate_address_map = false,
+        wasm_backtrace_max_frames = None::<NonZeroUsize>,
+    }
+    agreed {}
+}
+
+settings! {
+    "pool", PoolingAllocationConfig, set_pool, print_pool;
+    fixed {
+        max_core_instances_per_component = CORE_INSTANCES_MAX as u32,
+        max_memories_per_component = MEMORIES_MAX as u32,
+        max_tables_per_component = TABLES_MAX as u32,
+        max_memories_per_module = 1,
+        max_tables_per_module = 1,
+        max_core_instance_size = 1 << 20,
+        max_component_instance_size = 1 << 20,
+        table_elements = TABLE_ELEMENTS_MAX,
+        // The part of memory that is reset by copying instead of by a system call. A short question touches little more:
+        // its stack, its data and the beginning of its heap.
+        linear_memory_keep_resident = 96 << 10,
+        table_keep_resident = 0,
+        pagemap_scan = Enabled::No,
+    }
+    agreed {
+        max_memory_size = memory_bytes_per_unit,
+    }
+}
+
+/// The engine's configuration. How many instances there are at a time is this host's matter, and no guest can tell.
+pub(super) fn config(limits: &Limits, threads: usize) -> Config {
+    let slots = u32::try_from(threads + 1).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_MAX as u32))
+        .total_memories(slots.saturating_mul(MEMORIES_MAX as u32))
+        .total_tables(slots.saturating_mul(TABLES_MAX as u32));
+    set_pool(&mut pool, limits);
+    let mut config = Config::new();
+    set_engine(&mut config, limits);
+    config
+        .allocation_strategy(pool)
+        .wasm_features(FEATURES, true)
+        .wasm_features(WasmFeatures::all().difference(FEATURES), false);
+    config
+}
+
+/// Every setting that can change what a guest computes or what it may use, one per line.
+pub(crate) fn profile() -> String {
+    let features = features(FEATURES).map(|(name, is_on)| format!("wasm.{name} = {is_on}"));
+    let lines = [vec![format!("wasmtime = {WASMTIME_VERSION}")], print_engine(), print_pool(), print_store()];
+    lines.into_iter().flatten().chain(features).map(|line| line + "\n").collect()
+}
+
+/// SHA-256 of the [`profile`], in hex.
+pub(crate) fn profile_sha256() -> String {
+    sha256_hex(profile().as_bytes())
+}
+
+/// What each store is given: the limiter's constants, and what the agreement says.
+fn print_store() -> Vec<String> {
+    let fixed = [
+        ("core_instances_max", CORE_INSTANCES_MAX as u64),
+        ("tables_max", TABLES_MAX as u64),
+        ("memories_max", MEMORIES_MAX as u64),
+        ("table_elements_max", TABLE_ELEMENTS_MAX as u64),
+        ("table_element_bytes", TABLE_ELEMENT_BYTES as u64),
+        ("epoch_milliseconds", EPOCH_MILLISECONDS),
+    ];
+    let agreed = [
+        ("memory_and_table_bytes", "memory_bytes_per_unit"),
+        ("fuel", "fuel_per_unit"),
+        ("hostcall_fuel", "answer_bytes_per_unit"),
+        ("epoch_deadline", "milliseconds_per_unit"),
+    ];
+    let fixed = fixed.map(|(name, value)| format!("store.{name} = {value}"));
+    fixed.into_iter().chain(agreed.map(|(name, limit)| format!("store.{name} = agreed {limit}"))).collect()
+}
+
+/// Every feature that the parser knows, by name: one that a newer parser adds does not compile until it stands here.
+macro_rules! named {
+    ($features:expr; $($name:ident)*) => {{
+        let WasmFeaturesInflated { $($name),* } = $features.inflate();
+        [$((stringify!($name), $name)),*]
+    }};
+}
+
+fn features(features: WasmFeatures) -> impl Iterator<Item = (&'static str, bool)> {
+    let named = named! { features;
+        mutable_global saturating_float_to_int sign_extension reference_types multi_value bulk_memory simd relaxed_simd
+        threads shared_everything_threads tail_call floats multi_memory exceptions memory64 extended_const
+        component_model function_references memory_control gc custom_page_sizes legacy_exceptions gc_types
+        stack_switching wide_arithmetic cm_values cm_nested_names cm_async cm_async_stackful cm_more_async_builtins
+        cm_threading cm_error_context cm_fixed_length_lists cm_gc call_indirect_overlong bulk_memory_opt
+        custom_descriptors compact_imports cm_map cm64 cm_implements cm_canon_names
+    };
+    named.into_iter()
+}

@@ -1,0 +1,196 @@
+//! What a run holds besides its data: the room, the journal, its principal, and what is known of it so far.
+
+use cap_std::fs::Dir;
+use chrono::{DateTime, Utc};
+use glovebox_trust::Principal;
+use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
+
+use crate::clock;
+use crate::destination::{Delivered, StagedResult};
+use crate::error::{Code, Fault, Result};
+use crate::files;
+use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
+use crate::journal::{Facts, Journal, OpenRun};
+use crate::principal::{self, Decommission, End, RunNames, RunPrincipal, Tenure};
+use crate::privacy::{self, Mechanism};
+use crate::random::Random;
+use crate::receipt::{self, ReceiptSigner, Sealed, Trace, certificate_path, proof_path, sealed_path};
+use crate::room::sha256_hex;
+use crate::run::Request;
+use crate::sandbox::Figures;
+
+/// A run in a room.
+pub(crate) struct Session<'a> {
+    pub(crate) dir: Dir,
+    pub(crate) trace: Trace,
+    request: &'a Request<'a>,
+    key: &'a SigningKey,
+    public: PublicKey,
+    /// None where the registry cannot be read: then the gate refuses, and the receipt cannot be logged.
+    desk: Result<Desk>,
+    principal: Option<RunPrincipal>,
+    random: Random,
+    seed: [u8; 32],
+}
+
+/// Where runs are recorded, and as whom.
+struct Desk {
+    journal: Journal,
+    runtime: Principal,
+}
+
+impl<'a> Session<'a> {
+    /// Opens the room for a run. Without a registered runtime key no run begins: nobody could verify its receipt.
+    pub(crate) fn open(request: &'a Request<'a>) -> Result<Self> {
+        let dir = crate::open_room(request.room)?;
+        let mut random = Random::from_os()?;
+        let trace = Trace::new(hex(&random.bytes::<16>()), request.clock.now(), request.agreement);
+        let public = request.key.public();
+        let chain = gate::read_room(&dir).and_then(|room| Chain::read(&dir, &room.id));
+        let runtime = gate::runtime_of(chain.as_ref().ok(), &public)?;
+        let state = open_state(request.state)?;
+        let desk = chain.and_then(|chain| {
+            let runtime = runtime.ok_or_else(|| Fault::new(Code::KeyUnknown, "there is no registry", "make one"))?;
+            Ok(Desk { journal: Journal::new(&dir, state, &chain)?, runtime })
+        });
+        let seed = random.bytes();
+        Ok(Self { dir, trace, request, key: request.key, public, desk, principal: None, random, seed })
+    }
+
+    /// Asks the gate.
+    pub(crate) fn admit(&mut self) -> Result<Approved> {
+        let folder = self.trace.agreement_path.clone();
+        let desk = self.desk.as_ref().map_err(Clone::clone)?;
+        let held = desk.journal.hold()?;
+        let inquiry = inquiry(&self.dir, &folder, held.now(self.request.clock.now()), &self.public, held.facts());
+        gate::admit(&inquiry, &mut self.trace)
+    }
+
+    /// Makes the run's principal, and logs its certificate: from here on the run counts, whatever becomes of it.
+    pub(crate) fn certify(&mut self, approved: &Approved) -> Result<&RunPrincipal> {
+        let nonce = match self.request.nonce {
+            Some(nonce) => check_nonce(nonce)?.to_owned(),
+            None => hex(&self.random.bytes::<16>()),
+        };
+        let desk = self.desk.as_ref().map_err(Clone::clone)?;
+        let mut held = desk.journal.hold()?;
+        let now = held.now(self.request.clock.now());
+        held.facts().check_nonce(&nonce)?;
+        held.facts().check_agreement(approved.agreement(), approved.agreement_id())?;
+        let mut records = self.end_lost_runs(held.facts(), now)?;
+
+        let runtime = desk.runtime.to_string();
+        let names = RunNames { run_id: &self.trace.run_id, nonce: &nonce, runtime: &runtime };
+        let tenure = Tenure { from: now, minutes: self.request.minutes };
+        let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
+        let charges = privacy::charges(approved.agreement(), &mechanism);
+        let principal = RunPrincipal::new(approved, names, charges, tenure, &self.dir, &mut self.random)?;
+        let certificate = principal.certify(approved.agreement_id(), self.key)?;
+        receipt::put(&self.dir, &certificate_path(&self.trace.run_id), &certificate)?;
+        self.trace.certificate_sha256 = Some(sha256_hex(&certificate));
+        records.push(certificate);
+        held.append(&records, self.key)?;
+        Ok(self.principal.insert(principal))
+    }
+
+    /// Principals of processes that were killed can act no more: their end is logged by the next run.
+    fn end_lost_runs(&self, facts: &Facts, now: DateTime<Utc>) -> Result<Vec<Vec<u8>>> {
+        let end = |run: OpenRun| {
+            let (run_id, principal, at) = (run.run_id, run.principal, clock::to_text(now));
+            let record = Decommission { run_id, principal, end: End::Lost, at };
+            principal::decommissioned(record, &run.agreement_id, self.key)
+        };
+        facts.lost_runs(now).into_iter().map(end).collect()
+    }
+
+    /// The seed of the run's noise and salt.
+    pub(crate) const fn seed(&self) -> [u8; 32] {
+        self.seed
+    }
+
+    /// Seals exact figures and the seed to the room's auditor. Where there is none, they are dropped.
+    pub(crate) fn seal_figures(&mut self, approved: &Approved, figures: Figures) -> Result<()> {
+        let Some(auditor) = approved.auditor() else { return Ok(()) };
+        let sealed = Sealed {
+            run_id: self.trace.run_id.clone(),
+            seed: hex(&self.seed),
+            started_at: clock::to_text(self.trace.started_at),
+            finished_at: clock::to_text(self.request.clock.now()),
+            figures,
+        };
+        let sealed = sealed.seal(auditor)?;
+        receipt::put(&self.dir, &sealed_path(&self.trace.run_id), &sealed)?;
+        self.trace.sealed_sha256 = Some(sha256_hex(&sealed));
+        Ok(())
+    }
+
+    /// Asks the gate once more, right before the result gets its name.
+    pub(crate) fn confirm(&self, staged: StagedResult) -> Result<Confirmed> {
+        let desk = self.desk.as_ref().map_err(Clone::clone)?;
+        let held = desk.journal.hold()?;
+        let now = held.now(self.request.clock.now());
+        if let Some(principal) = &self.principal {
+            principal.check(now)?;
+        }
+        gate::confirm(staged, &inquiry(&self.dir, &self.trace.agreement_path, now, &self.public, held.facts()))
+    }
+
+    /// Writes the receipt, ends the principal, and logs both. Returns the receipt's path.
+    pub(crate) fn close(&mut self, outcome: Result<&Delivered, Code>) -> Result<String> {
+        let now = self.request.clock.now();
+        let principal = self.principal.take();
+        let signer = principal.as_ref().map_or(ReceiptSigner::Runtime(self.key), ReceiptSigner::Principal);
+        let (path, sealed) = receipt::seal(outcome, &self.trace, &self.dir, &signer, now)?;
+        let mut records = vec![sealed];
+        if let Some(principal) = principal {
+            records.push(principal.decommission(&self.trace.subject(), self.key, now)?);
+        }
+        let logged = self.log(&records);
+        match (logged, outcome) {
+            // What the log refuses to take is a refusal's receipt, and stands by itself.
+            (Err(_), Err(_)) => Ok(path),
+            (logged, _) => logged.map(|()| path),
+        }
+    }
+
+    fn log(&self, records: &[Vec<u8>]) -> Result<()> {
+        let desk = self.desk.as_ref().map_err(Clone::clone)?;
+        let index = {
+            let mut held = desk.journal.hold()?;
+            held.append(records, self.key)?
+        };
+        receipt::put(&self.dir, &proof_path(&self.trace.run_id), &desk.journal.prove(index)?)
+    }
+}
+
+fn inquiry<'a>(
+    dir: &'a Dir,
+    folder: &'a str,
+    now: DateTime<Utc>,
+    runtime: &'a PublicKey,
+    facts: &'a Facts,
+) -> Inquiry<'a> {
+    Inquiry { dir, folder, now, runtime, facts }
+}
+
+/// Opens the folder of this host's anchors, and makes it where it is missing.
+pub(crate) fn open_state(path: &std::path::Path) -> Result<Dir> {
+    std::fs::create_dir_all(path).and_then(|()| files::open_dir(path)).map_err(|error| {
+        Fault::new(
+            Code::StateMissing,
+            format!("cannot open {}, the folder of this host's state: {error}", path.display()),
+            "name another folder with --state",
+        )
+    })
+}
+
+fn check_nonce(nonce: &str) -> Result<&str> {
+    if nonce.len() == 32 && data_encoding::HEXLOWER.decode(nonce.as_bytes()).is_ok() {
+        return Ok(nonce);
+    }
+    Err(Fault::new(Code::Usage, "a nonce is 32 digits of lower-case hex", "leave --nonce out for a random one"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}

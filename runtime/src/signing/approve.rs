@@ -1,0 +1,102 @@
+//! Signs an agreement for a person's party.
+
+use cap_std::fs::Dir;
+use chrono::{DateTime, TimeDelta, Utc};
+use glovebox_trust::Principal;
+use glovebox_trust::approval::{self, Draft, Terms};
+use glovebox_trust::keys::Signer;
+use glovebox_trust::registry::{Registry, Scope};
+
+use super::foreign::{foreign_folder, sign_for_others};
+use super::revoke::{renew_if_stale, withdrawn_through};
+use crate::error::{Code, Fault, Result};
+use crate::files::{self, Existing};
+use crate::gate::{self, Chain, SIGNATURE_SUFFIX, quorum_of};
+use crate::parse;
+use crate::random::Random;
+use crate::room::{Agreement, sha256_hex};
+
+const ENVELOPE_BYTES_MAX: u64 = 1 << 20;
+
+/// An approval that was signed.
+#[derive(Clone, Debug)]
+pub struct Approved {
+    /// Who approved.
+    pub principal: Principal,
+    /// The file's path in the room.
+    pub path: String,
+    /// The list of revocations that was signed along with it, because the party had no fresh one.
+    pub list: Option<String>,
+}
+
+/// Signs an agreement for the key's holder and writes the approval beside it.
+pub fn approve(dir: &Dir, folder: &str, key: &dyn Signer, now: DateTime<Utc>, random: &mut Random) -> Result<Approved> {
+    let room = gate::read_room(dir)?;
+    let chain = Chain::read(dir, &room.id)?;
+    let bytes = gate::read_agreement(dir, folder)?;
+    let agreement = Agreement::parse(&bytes)?;
+    if agreement.room != room.id {
+        let fact = format!("{folder} is for room {}, this is room {}", agreement.room, room.id);
+        return Err(Fault::new(Code::AgreementInvalid, fact, "name an agreement of this room"));
+    }
+    let registry = chain.current();
+    let public = key.public();
+    let principal = registry.keys(Scope::Approve).find(|(_, known)| *known == public).map(|(holder, _)| holder);
+    let principal = principal.ok_or_else(|| {
+        Fault::new(
+            Code::KeyScope,
+            "the key is not one of a person who approves, in the registry that is in force",
+            "register one with `glovebox key new --party PARTY --person PERSON`, and let the parties sign the registry",
+        )
+    })?;
+    let agreement_id = sha256_hex(&bytes);
+    let owners = agreement.owners().collect();
+    let recipient = agreement.destination.recipient.as_str();
+    let terms = Terms { agreement_id: &agreement_id, kind: quorum_of(agreement.kind), owners: &owners, recipient };
+    let (_, not_after) = agreement.window()?;
+    let draft = Draft {
+        room: &room.id,
+        principal: &principal,
+        role: terms.role_of(&principal.party),
+        agreement_id: &agreement_id,
+        sequence: next_sequence(dir, registry, &principal, now)?,
+        registry_version: registry.version(),
+        approved_at: now,
+        not_after: not_after + TimeDelta::seconds(1),
+        nonce: random.bytes(),
+    };
+    let sealed = approval::seal(&draft, key).map_err(|why| cannot_sign(&why))?;
+    let path = format!("{folder}/{}.{}{SIGNATURE_SUFFIX}", principal.party, principal.member);
+    sign_for_others(dir, &foreign_folder(folder, &principal), &principal, &bytes, key)?;
+    write(dir, &path, &sealed)?;
+    let list = renew_if_stale(dir, registry, &principal, key, now)?;
+    Ok(Approved { principal, path, list })
+}
+
+/// A person's approvals are counted over all agreements of the room, so that any of them can be withdrawn by its number.
+fn next_sequence(dir: &Dir, registry: &Registry, person: &Principal, now: DateTime<Utc>) -> Result<u64> {
+    let name = format!("{}.{}{SIGNATURE_SUFFIX}", person.party, person.member);
+    let folders = files::list(dir, "agreements", "").map_err(|error| {
+        Fault::new(Code::AgreementInvalid, format!("cannot list agreements: {error}"), "name the room's folder")
+    })?;
+    let sequence = |folder: &String| {
+        let bytes = files::read(dir, &format!("agreements/{folder}/{name}"), ENVELOPE_BYTES_MAX).ok()?;
+        parse::unverified_payload(&bytes)?.get("predicate")?.get("sequence")?.as_u64()
+    };
+    let last = folders.iter().filter_map(sequence).max().unwrap_or(0);
+    Ok(last.max(withdrawn_through(dir, registry, person, now)?) + 1)
+}
+
+fn cannot_sign(why: &str) -> Fault {
+    Fault::new(Code::KeyUnreadable, format!("cannot sign: {why}"), "check the key, or the agent that holds it")
+}
+
+fn write(dir: &Dir, path: &str, bytes: &[u8]) -> Result<()> {
+    files::write(dir, path, bytes, Existing::Replace).map_err(|error| {
+        Fault::new(
+            Code::AgreementInvalid,
+            format!("cannot write {path}: {error}"),
+            "make the agreement's folder writable",
+        )
+    })
+}
