@@ -96,11 +96,11 @@ impl VerifierKey {
         self.public
     }
 
-    /// Signs, once it is sure that the signature will be this key's.
+    /// Signs, and hands out only what this key verifies.
     pub(super) fn sign(&self, message: &[u8], signer: &dyn Signer) -> Result<[u8; 64], SignError> {
-        let signature = if signer.public() == self.public { Some(signer.sign(message)?) } else { None };
-        let signature = signature.filter(|signature| self.public.verify(message, signature));
-        signature.ok_or_else(|| format!("the private key is not that of {}", self.name))
+        let signature = signer.sign(message)?;
+        let is_ours = self.public.verify(message, &signature);
+        is_ours.then_some(signature).ok_or_else(|| format!("the private key is not that of {}", self.name))
     }
 
     pub(super) fn line(&self, payload: Vec<u8>) -> SignatureLine {
@@ -429,6 +429,11 @@ mod tests {
         for twice in [[&*ours, &*ours], [&ours, &wrong], [&wrong, &ours]] {
             let denial = open(&note(&twice), &a).unwrap_err();
             assert!(denial.fact().contains("two signatures"), "{denial}");
+        }
+        for malformed in ["— AAAAAAAA\n", "— a+b AAAAAAAA\n", "—  AAAAAAAA\n", "— a\u{a0}b AAAAAAAA\n", "— b AAAA\n"]
+        {
+            let denial = open(&note(&[&ours, malformed]), &a).unwrap_err();
+            assert_eq!(denial.reason(), Reason::Malformed, "{malformed}");
         }
         // The right name and id over too many bytes, and too few.
         for payload in [vec![0; 64], vec![0; 63], vec![0; 65], vec![0; 1]] {
