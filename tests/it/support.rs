@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use glovebox::{KeyHolder, Ledger, Preview, Random, open_room};
+use chrono::{DateTime, Utc};
+use glovebox::{Clock, Holder, Ledger, MemberKind, Preview, Principal, Random, load_key, open_room};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,7 +24,7 @@ pub(crate) const PEOPLE: [(&str, &str); 2] = [("retailer", "ana"), ("brand", "da
 pub(crate) const CONTROLS: &str = "epsilon = 10.0, delta = 1e-6, lifetime_epsilon = 100.0, lifetime_delta = 1e-3, \
                                    group_size_min = 20, list_size_min = 20";
 
-/// A room that is ready for `agree`.
+/// A room that is ready for `agree`, and what its host remembers of it.
 pub(crate) struct Fixture(TempDir);
 
 impl Fixture {
@@ -33,6 +34,13 @@ impl Fixture {
 
     /// A room whose two parties state these controls.
     pub(crate) fn with_controls(controls: &str) -> Self {
+        let room = Self::unsigned(controls);
+        room.sign_registry();
+        room
+    }
+
+    /// A room whose registry nobody has signed yet.
+    pub(crate) fn unsigned(controls: &str) -> Self {
         let room = Self(tempfile::tempdir().expect("a folder"));
         for folder in ["questions", "data/retailer", "data/brand"] {
             fs::create_dir_all(room.path(folder)).expect("a folder");
@@ -43,30 +51,64 @@ impl Fixture {
             room.write(&format!("questions/{name}"), bytes);
         }
         for (party, person) in PEOPLE {
-            room.new_key(party, person);
+            room.draft_key(party, person);
         }
-        room.make_key(&KeyHolder::Runtime { id: "host".into() }, "runtime");
+        room.draft_service("retailer", "host", "runtime");
         room
     }
 
-    /// Makes a person's key and registers it.
+    /// Makes a person's key, and lets the parties sign the registry that has it.
     pub(crate) fn new_key(&self, party: &str, person: &str) {
-        let holder = KeyHolder::Person { party: party.into(), person: person.into() };
-        self.make_key(&holder, &format!("{party}.{person}"));
+        self.draft_key(party, person);
+        self.sign_registry();
     }
 
-    pub(crate) fn make_key(&self, holder: &KeyHolder, name: &str) {
+    /// Makes a service's key, and lets the parties sign the registry that has it.
+    pub(crate) fn new_service(&self, party: &str, service: &str, name: &str) {
+        self.draft_service(party, service, name);
+        self.sign_registry();
+    }
+
+    /// Makes a person's key, and puts it into the draft of the next registry.
+    pub(crate) fn draft_key(&self, party: &str, person: &str) {
+        self.draft(Principal::new(party, person), MemberKind::Person, &format!("{party}.{person}"));
+    }
+
+    /// Makes a service's key, and puts it into the draft of the next registry.
+    pub(crate) fn draft_service(&self, party: &str, service: &str, name: &str) {
+        self.draft(Principal::new(party, service), MemberKind::Service, name);
+    }
+
+    fn draft(&self, principal: Principal, kind: MemberKind, name: &str) {
         let path = self.path(&format!("keys/{name}.pem"));
         let random = &mut Random::from_os().expect("randomness");
-        glovebox::new_key(&self.dir(), holder, &path, random).expect("a key");
+        let holder = Holder { principal, kind, scopes: Vec::new() };
+        glovebox::new_key(&self.dir(), &holder, &path, now(), random).expect("a key");
     }
 
-    pub(crate) fn root(&self) -> &Path {
-        self.0.path()
+    /// Lets ana and dan sign the draft of the registry, which then is in force.
+    pub(crate) fn sign_registry(&self) {
+        let mut is_in_force = false;
+        for (party, person) in PEOPLE {
+            let key = load_key(&self.path(&format!("keys/{party}.{person}.pem"))).expect("a key");
+            let (_, draft) = glovebox::sign_registry(&self.dir(), &key, now()).expect("a signature");
+            is_in_force = draft.is_in_force;
+        }
+        assert!(is_in_force, "the registry's draft lacks more signatures");
+    }
+
+    /// The room's folder.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.0.path().join("room")
+    }
+
+    /// Where the host remembers the room: outside of it.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.path().join("state")
     }
 
     pub(crate) fn dir(&self) -> cap_std::fs::Dir {
-        open_room(self.root()).expect("the room opens")
+        open_room(&self.root()).expect("the room opens")
     }
 
     pub(crate) fn path(&self, inner: &str) -> PathBuf {
@@ -99,7 +141,7 @@ impl Fixture {
     /// The program, in this room.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_glovebox"));
-        command.current_dir(self.root()).env_remove("GLOVEBOX_LOG");
+        command.current_dir(self.root()).env_remove("GLOVEBOX_LOG").arg("--state").arg(self.state());
         command
     }
 
@@ -152,7 +194,7 @@ impl Fixture {
         let json = ran.succeeded();
         assert_eq!(json["decision"], "released");
         let receipt = text(&json["receipt"]);
-        let verified = glovebox::verify(&self.dir(), &receipt).expect("the receipt verifies");
+        let verified = glovebox::verify(&self.dir(), &receipt, None, now()).expect("the receipt verifies");
         assert_eq!(
             (verified.decision.as_str(), verified.run_id.as_str()),
             ("released", json["run_id"].as_str().unwrap())
@@ -181,7 +223,7 @@ impl Fixture {
         ran.failed(code, exit_code);
         let json = ran.json();
         assert_eq!(json["decision"], "refused");
-        let verified = glovebox::verify(&self.dir(), &text(&json["receipt"])).expect("the refusal's receipt verifies");
+        let verified = glovebox::verify(&self.dir(), &text(&json["receipt"]), None, now()).expect("the refusal's receipt verifies");
         assert_eq!((verified.decision.as_str(), verified.code.as_deref()), ("refused", Some(code)));
         assert_eq!(verified.run_id, text(&json["run_id"]));
     }
@@ -206,6 +248,10 @@ impl Fixture {
             .map(|line| (line.account, (line.spent.epsilon_micros.micros(), line.spent.bits_per_id)))
             .collect()
     }
+}
+
+pub(crate) fn now() -> DateTime<Utc> {
+    Clock::System.now()
 }
 
 /// The files below a folder. Symlinks are not followed: what they lead to is not in the room.

@@ -40,15 +40,22 @@ pub(crate) fn payload(envelope: &[u8]) -> Vec<u8> {
     BASE64.decode(envelope["payload"].as_str().expect("a payload").as_bytes()).expect("base64")
 }
 
-/// The statement of an approval, as the program writes it.
+/// The statement of an approval of the evil question, as the program writes it: its only view is the retailer's.
 pub(crate) fn statement(agreement_id: &str, party: &str, person: &str) -> Value {
+    let role = if party == "retailer" { "data-owner" } else { "recipient" };
+    statement_as(role, agreement_id, party, person)
+}
+
+/// The statement of an approval, as the program writes it.
+pub(crate) fn statement_as(role: &str, agreement_id: &str, party: &str, person: &str) -> Value {
     json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": "agreement.json", "digest": {"sha256": agreement_id}}],
         "predicateType": "https://glovebox.dev/approval/v1",
         "predicate": {
-            "room": "grocery", "party": party, "person": person, "decision": "approve",
-            "agreement_id": agreement_id, "approved_at": "2026-01-01T00:00:00Z",
+            "room": "grocery", "party": party, "person": person, "role": role, "decision": "approve",
+            "agreement_id": agreement_id, "sequence": 900, "registry_version": 1,
+            "approved_at": "2026-01-01T00:00:00Z", "not_after": "2099-01-01T00:00:00Z", "nonce": "00".repeat(16),
         },
     })
 }
@@ -72,8 +79,11 @@ impl Fixture {
     /// Replaces the agreement's bytes, and lets both parties sign these, whatever they are.
     pub(crate) fn sign_bytes(&self, agreement: &str, bytes: &[u8]) {
         self.write(&format!("{agreement}/agreement.json"), bytes);
+        let terms: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let owns = |party: &str| terms["views"].as_array().into_iter().flatten().any(|bound| bound["view"]["owner"] == party);
         for (party, person) in PEOPLE {
-            let statement = statement(&sha256(bytes), party, person).to_string();
+            let role = if owns(party) || party == "retailer" { "data-owner" } else { "recipient" };
+            let statement = statement_as(role, &sha256(bytes), party, person).to_string();
             let who = format!("{party}.{person}");
             self.put_approval(agreement, &who, &seal(statement.as_bytes(), &self.key(&who)));
         }
