@@ -1,6 +1,7 @@
 //! Envelopes: what opens was signed, what was signed opens, and a changed envelope says the same or nothing.
 
-use glovebox_trust::envelope::{IN_TOTO, open, seal};
+use data_encoding::{BASE64, BASE64URL};
+use glovebox_trust::envelope::{IN_TOTO, open, pre_authentication_encoding, seal};
 use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 
 use super::{Seed, accepted};
@@ -21,6 +22,7 @@ pub fn check(data: &[u8]) {
     let signer = signer();
     if let Some(payload) = opens(data, signer.public()) {
         assert!(SIGNED.contains(&payload.as_slice()), "an envelope opens that nobody signed");
+        assert_one_text(data, &payload);
     }
     let Some(([at_high, at_low, value], payload)) = data.split_first_chunk() else { return };
     let mut sealed = seal(IN_TOTO, payload, &signer).unwrap();
@@ -29,6 +31,16 @@ pub fn check(data: &[u8]) {
     let at = usize::from(u16::from_be_bytes([*at_high, *at_low])) % sealed.len();
     sealed[at] = *value;
     assert!(opens(&sealed, signer.public()).is_none_or(|opened| opened == payload));
+}
+
+/// What is signed stands in the envelope in the one way in which base64 writes it, in either alphabet.
+fn assert_one_text(envelope: &[u8], payload: &[u8]) {
+    let envelope: serde_json::Value = serde_json::from_slice(envelope).unwrap();
+    let signature = signer().sign(&pre_authentication_encoding(IN_TOTO, payload)).unwrap();
+    for (text, bytes) in [(&envelope["payload"], payload), (&envelope["signatures"][0]["sig"], &signature)] {
+        let texts = [BASE64.encode(bytes), BASE64URL.encode(bytes)];
+        assert!(texts.iter().any(|one| text == one), "signed bytes have two texts");
+    }
 }
 
 /// Where the fuzzer begins.

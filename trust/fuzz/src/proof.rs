@@ -94,6 +94,7 @@ pub fn seeds() -> Vec<Seed> {
         ("first", file(0, 2)),
         ("middle", file(4, 7)),
         ("parts", parts(6, 7, &inclusion)),
+        ("parts-and-more", parts(6, 7, &[inclusion.as_slice(), &[[0; 32]]].concat())),
         ("consistency", parts(3, 7, &consistency)),
     ]
 }

@@ -63,7 +63,7 @@ pub fn seeds() -> Vec<Seed> {
     let file = parties::registry("demo");
     let compact = |file| {
         let text: String = String::from_utf8(glovebox_trust::registry::RegistryFile::to_bytes(file)).unwrap();
-        text.lines().map(str::trim).collect::<String>().into_bytes()
+        text.lines().map(str::trim).collect::<String>()
     };
     let mut small = file.clone();
     small.parties.truncate(1);
@@ -78,9 +78,10 @@ pub fn seeds() -> Vec<Seed> {
     second.version = 2;
     vec![
         ("pretty", small.to_bytes()),
-        ("two-parties", compact(&file)),
-        ("key-twice", compact(&twice)),
-        ("retired", compact(&retired)),
-        ("second", compact(&second)),
+        ("two-parties", compact(&file).into_bytes()),
+        ("key-twice", compact(&twice).into_bytes()),
+        ("retired", compact(&retired).into_bytes()),
+        ("second", compact(&second).into_bytes()),
+        ("control", compact(&small).replacen("\"demo\"", "\"\\u001b[2J\\n\"", 1).into_bytes()),
     ]
 }

@@ -88,6 +88,7 @@ pub fn seeds() -> Vec<Seed> {
         ("envelope", sealed),
         ("payload", payload),
         ("reject", text.replace("\"approve\"", "\"reject\"").into_bytes()),
+        ("control", text.replace("\"approve\"", "\"\\u001b[2J\\n\"").into_bytes()),
         ("other-room", text.replace("\"demo\"", "\"x\"").into_bytes()),
         ("array", text.replace("{\"sha256\":", "[").replacen('}', "]", 1).into_bytes()),
         ("other-type", other.to_bytes()),
