@@ -30,6 +30,7 @@ use super::session::Share;
 use super::view::PlannedView;
 use super::{Resources, Unit, UnitKey, describe, open};
 use crate::error::Result;
+use crate::files;
 use crate::room::{BoundView, Column, ColumnType, Join, Slot, Source, View};
 
 const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2 };
@@ -72,7 +73,7 @@ impl Folder {
         let mut agreed = Vec::new();
         for (view, slot) in bound {
             let schema_sha256 = describe(&self.dir, view)?.sha256();
-            agreed.push((BoundView { slot: slot.slot.clone(), view: view.clone(), schema_sha256 }, slot));
+            agreed.push((bind(view.clone(), slot, schema_sha256), slot));
         }
         let agreed: Vec<_> = agreed.iter().map(|(bound, slot)| (bound, *slot)).collect();
         let mut stream = open(&self.dir, &agreed, max_rows, &resources)?;
@@ -91,6 +92,12 @@ impl Folder {
         };
         expected.assert_eq(&found);
     }
+}
+
+/// Binds a view to a slot, as an agreement does.
+fn bind(view: View, slot: &Slot, schema_sha256: String) -> BoundView {
+    let (definition_sha256, columns) = (view.sha256(), slot.columns.clone());
+    BoundView { slot: slot.slot.clone(), view, definition_sha256, schema_sha256, columns }
 }
 
 /// A unit as text: its key, and per slot its rows.
@@ -196,7 +203,7 @@ fn units_come_in_key_order_with_their_rows() {
 #[test]
 fn a_changed_schema_is_refused() {
     let (folder, view) = sample();
-    let bound = BoundView { slot: "s".into(), view, schema_sha256: "00".repeat(32) };
+    let bound = bind(view, &int_slot(), "00".repeat(32));
     let fault = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY).err().unwrap();
     expect![[r#"
         VIEW_CHANGED: the columns of view v are not those that were agreed
@@ -938,7 +945,7 @@ fn identifiers_are_not_printed() {
 fn the_spill_folder_is_private_and_goes_with_the_stream() {
     let (folder, view) = sample();
     let schema_sha256 = describe(&folder.dir, &view).unwrap().sha256();
-    let bound = BoundView { slot: "s".into(), view, schema_sha256 };
+    let bound = bind(view, &int_slot(), schema_sha256);
     let mut stream = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY).unwrap();
     let scratch = stream._scratch.path().to_owned();
     assert_eq!(std::fs::metadata(&scratch).unwrap().permissions().mode() & 0o777, 0o700);
