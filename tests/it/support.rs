@@ -13,7 +13,10 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
-use glovebox::{Clock, Holder, Ledger, MemberKind, Preview, Principal, Random, load_key, open_room};
+use glovebox::{
+    Clock, Holder, Ledger, MemberKind, Outcome, Preview, Principal, Random, Request, Step, Verified, load_key,
+    open_room,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -86,15 +89,31 @@ impl Fixture {
         glovebox::new_key(&self.dir(), &holder, &path, now(), random).expect("a key");
     }
 
-    /// Lets ana and dan sign the draft of the registry, which then is in force.
+    /// Lets ana and dan sign the draft of the registry, and everyone else until it is in force.
     pub(crate) fn sign_registry(&self) {
+        let usual = PEOPLE.map(|(party, person)| format!("{party}.{person}"));
+        let others = self.key_names().into_iter().filter(|name| name.contains('.') && !usual.contains(name));
         let mut is_in_force = false;
-        for (party, person) in PEOPLE {
-            let key = load_key(&self.path(&format!("keys/{party}.{person}.pem"))).expect("a key");
+        for name in usual.iter().cloned().chain(others) {
+            let key = load_key(&self.path(&format!("keys/{name}.pem"))).expect("a key");
             let (_, draft) = glovebox::sign_registry(&self.dir(), &key, now()).expect("a signature");
             is_in_force = draft.is_in_force;
+            if is_in_force {
+                break;
+            }
         }
         assert!(is_in_force, "the registry's draft lacks more signatures");
+    }
+
+    /// The names of all private keys, in order: `PARTY.PERSON` of people.
+    fn key_names(&self) -> Vec<String> {
+        let files = fs::read_dir(self.path("keys")).expect("keys").map(|entry| entry.expect("an entry").path());
+        let mut names: Vec<String> = files
+            .filter(|path| path.extension().is_some_and(|ending| ending == "pem"))
+            .map(|path| path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned())
+            .collect();
+        names.sort();
+        names
     }
 
     /// The room's folder.
@@ -187,6 +206,27 @@ impl Fixture {
         self.glovebox(&["run", agreement, "--json", "--threads", "1", "--sort-memory", "64"])
     }
 
+    /// Runs an agreement within this process, at a time and with an eye on its steps. There is a receipt.
+    pub(crate) fn run_here(&self, agreement: &str, clock: Clock, progress: &dyn Fn(Step)) -> Outcome {
+        let request = Request {
+            room: &self.root(),
+            agreement,
+            key: &load_key(&self.path("keys/runtime.pem")).expect("a key"),
+            threads: 1,
+            sort_memory_bytes: 64 << 20,
+            state: &self.state(),
+            nonce: None,
+            minutes: 60,
+            clock,
+        };
+        glovebox::run(&request, progress).expect("a receipt")
+    }
+
+    /// Verifies a receipt now, with whatever first version of the registry there is.
+    pub(crate) fn verify(&self, receipt: &str) -> glovebox::Result<Verified> {
+        glovebox::verify(&self.dir(), receipt, None, now())
+    }
+
     /// Runs an agreement that must be released, and verifies the receipt.
     #[track_caller]
     pub(crate) fn released(&self, agreement: &str) -> Released {
@@ -194,7 +234,7 @@ impl Fixture {
         let json = ran.succeeded();
         assert_eq!(json["decision"], "released");
         let receipt = text(&json["receipt"]);
-        let verified = glovebox::verify(&self.dir(), &receipt, None, now()).expect("the receipt verifies");
+        let verified = self.verify(&receipt).expect("the receipt verifies");
         assert_eq!(
             (verified.decision.as_str(), verified.run_id.as_str()),
             ("released", json["run_id"].as_str().unwrap())
@@ -223,7 +263,7 @@ impl Fixture {
         ran.failed(code, exit_code);
         let json = ran.json();
         assert_eq!(json["decision"], "refused");
-        let verified = glovebox::verify(&self.dir(), &text(&json["receipt"]), None, now()).expect("the refusal's receipt verifies");
+        let verified = self.verify(&text(&json["receipt"])).expect("the refusal's receipt verifies");
         assert_eq!((verified.decision.as_str(), verified.code.as_deref()), ("refused", Some(code)));
         assert_eq!(verified.run_id, text(&json["run_id"]));
     }

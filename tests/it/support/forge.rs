@@ -3,6 +3,7 @@
 //! Signs by its own few lines, written from the DSSE and in-toto documents, so it is a second opinion on the format.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use data_encoding::{BASE64, HEXLOWER};
 use ed25519_dalek::pkcs8::DecodePrivateKey;
@@ -46,15 +47,17 @@ pub(crate) fn statement(agreement_id: &str, party: &str, person: &str) -> Value 
     statement_as(role, agreement_id, party, person)
 }
 
-/// The statement of an approval, as the program writes it.
+/// The statement of an approval, as the program writes it. Each has a number of its own.
 pub(crate) fn statement_as(role: &str, agreement_id: &str, party: &str, person: &str) -> Value {
+    static SEQUENCE: AtomicU64 = AtomicU64::new(900);
+    let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": "agreement.json", "digest": {"sha256": agreement_id}}],
         "predicateType": "https://glovebox.dev/approval/v1",
         "predicate": {
             "room": "grocery", "party": party, "person": person, "role": role, "decision": "approve",
-            "agreement_id": agreement_id, "sequence": 900, "registry_version": 1,
+            "agreement_id": agreement_id, "sequence": sequence, "registry_version": 1,
             "approved_at": "2026-01-01T00:00:00Z", "not_after": "2099-01-01T00:00:00Z", "nonce": "00".repeat(16),
         },
     })
@@ -80,7 +83,8 @@ impl Fixture {
     pub(crate) fn sign_bytes(&self, agreement: &str, bytes: &[u8]) {
         self.write(&format!("{agreement}/agreement.json"), bytes);
         let terms: Value = serde_json::from_slice(bytes).unwrap_or_default();
-        let owns = |party: &str| terms["views"].as_array().into_iter().flatten().any(|bound| bound["view"]["owner"] == party);
+        let owns =
+            |party: &str| terms["views"].as_array().into_iter().flatten().any(|bound| bound["view"]["owner"] == party);
         for (party, person) in PEOPLE {
             let role = if owns(party) || party == "retailer" { "data-owner" } else { "recipient" };
             let statement = statement_as(role, &sha256(bytes), party, person).to_string();
