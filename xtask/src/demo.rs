@@ -3,12 +3,14 @@
 //! Everything it makes stands below `target/demo`; the data is kept in `.cache`. It calls the program as a user
 //! would, so it can do nothing that a user cannot.
 
+mod audit;
 mod data;
+mod refusals;
 
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -26,7 +28,7 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
     let room = root.join("target/demo");
     lay_room(&room, &questions, &data)?;
     println!("data: {}\nroom: {}", data.name(), relative(root, &room.join("room.toml")).display());
-    let shell = Shell { glovebox, room, state: root.join("target/demo-state") };
+    let shell = Shell { glovebox, room, state: root.join(STATE) };
     for (party, person) in [("retailer", "ana"), ("brand", "dan")] {
         shell.run(&["key", "new", "--party", party, "--person", person])?;
     }
@@ -37,7 +39,7 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
     }
 
     heading("An analytical question: who buys, by campaign type and income band");
-    shell.agree_and_approve("reach", &["questions/reach.wasm", "--destination", "brand-reports"])?;
+    shell.agree_and_approve("reach-r1", &["questions/reach.wasm", "--destination", "brand-reports"])?;
     let reach = shell.run_question("reach", "out/reports/reach-r1.parquet")?;
 
     heading("A list question: who got a campaign, buys soft drinks, and did not redeem");
@@ -46,7 +48,7 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
         &["--set", "category=SOFT DRINKS", "--set", "heavy_from=12", "--destination", "brand-activation"],
     ]
     .concat();
-    shell.agree_and_approve("nonredeemers", &list)?;
+    shell.agree_and_approve("nonredeemers-r1", &list)?;
     let nonredeemers = shell.run_question("nonredeemers", "out/activation/nonredeemers-r1.csv")?;
 
     heading("What it cost");
@@ -56,8 +58,18 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
     shell.run(&["verify", &reach])?;
     shell.run(&["verify", &nonredeemers])?;
 
-    heading("A swapped view is refused");
-    shell.refuse_swapped_view()
+    heading("Verified and replayed in a second folder, from published files");
+    audit::verify_elsewhere(&shell, &reach)?;
+    audit::replay_elsewhere(&shell, &reach)?;
+
+    heading("Four swaps under valid approvals: all refused");
+    refusals::swaps(&shell)?;
+
+    heading("Withdrawn while it runs: nothing comes out");
+    refusals::revoke_during_a_run(&shell, &list)?;
+
+    heading("The room's memory");
+    shell.run(&["log", "verify"])
 }
 
 /// The program as a user has it, in the profile that tests use as well.
@@ -96,6 +108,9 @@ fn lay_room(room: &Path, questions: &Path, data: &data::Data) -> Result<()> {
     Ok(())
 }
 
+/// Where a host's state lies, beside the room and not in it.
+pub(crate) const STATE: &str = "target/demo-state";
+
 /// Runs the program in the room and shows each command before its output.
 struct Shell {
     glovebox: PathBuf,
@@ -120,9 +135,9 @@ impl Shell {
         Ok(())
     }
 
-    fn agree_and_approve(&self, question: &str, arguments: &[&str]) -> Result<()> {
+    fn agree_and_approve(&self, agreement: &str, arguments: &[&str]) -> Result<()> {
         self.run(&[&["agree"], arguments].concat())?;
-        let agreement = format!("agreements/{question}-r1");
+        let agreement = format!("agreements/{agreement}");
         self.run(&["approve", &agreement, "--key", "keys/retailer.ana.pem"])?;
         self.run(&["approve", &agreement, "--key", "keys/brand.dan.pem"])
     }
@@ -132,31 +147,6 @@ impl Shell {
         self.run(&["run", &format!("agreements/{question}-r1")])?;
         self.run(&["show", output, "--rows", "20"])?;
         newest(&self.room.join("receipts"))
-    }
-
-    /// The agent points a view at another file, with the approvals of before.
-    fn refuse_swapped_view(&self) -> Result<()> {
-        let path = self.room.join("room.toml");
-        let terms = fs::read_to_string(&path)?;
-        let swapped = terms.replace("FROM campaigns c JOIN", "FROM campaigns c CROSS JOIN");
-        if swapped == terms {
-            bail!("the demo's room.toml has no view to swap");
-        }
-        fs::write(&path, swapped)?;
-        let output = self
-            .command(&["run", "agreements/reach-r1", "--json"])
-            .stderr(Stdio::inherit())
-            .output()
-            .context("glovebox does not start")?;
-        println!("{}", String::from_utf8_lossy(&output.stdout).trim_end());
-        fs::write(&path, terms)?;
-        match output.status.code() {
-            Some(3) => {
-                say("refused with exit code 3, and receipted");
-                Ok(())
-            }
-            code => bail!("the swapped view was not refused: exit code {code:?}"),
-        }
     }
 }
 

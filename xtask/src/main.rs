@@ -1,14 +1,16 @@
 //! The project's own tasks: `cargo xtask <task>`.
 //!
 //! Parses and prints; each task is a module. It never changes anything outside of `target/`, but for the Debian
-//! packages that `guests` announces before it installs them.
+//! packages that `guests` and `interop` announce before they install them.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person at the terminal")]
 
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod guests;
+mod interop;
 mod tests;
 
 use std::path::Path;
@@ -32,6 +34,14 @@ enum Task {
     Demo,
     /// Run every test of the project
     Test,
+    /// Let foreign tools judge the demo's approvals, receipts and log
+    Interop,
+    /// Fuzz every format that a stranger may send
+    Fuzz {
+        /// Seconds per target
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Measure speed and memory as ratios within one run
     Bench {
         /// Print one JSON object
@@ -56,6 +66,8 @@ fn run(task: Task) -> Result<()> {
         Task::Guests => guests::build(root, &root.join("target/questions")).map(drop),
         Task::Demo => demo::demo(root),
         Task::Test => tests::test(root),
+        Task::Interop => interop::interop(root),
+        Task::Fuzz { seconds } => fuzz::fuzz(root, seconds),
         Task::Bench { json } => bench::bench(root, json),
     }
 }
