@@ -33,6 +33,8 @@ use crate::privacy::Ledger;
 pub(crate) const LOG_FOLDER: &str = "log";
 const CHECKPOINT_FILE: &str = "log/checkpoint";
 const LOCK_FILE: &str = "log/lock";
+/// The log's verifier key, for the tools of others; whoever relies on it compares it with the registry.
+const VKEY_FILE: &str = "log/vkey";
 const CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
 const TILE_BYTES_MAX: u64 = 32 << 20;
 
@@ -273,6 +275,10 @@ impl Held<'_> {
         }
         files::write(dir, CHECKPOINT_FILE, &signed.to_bytes(), Existing::Replace)
             .map_err(|error| unwritable(&error))?;
+        if self.size == 0 {
+            let vkey = format!("{log}\n");
+            files::write(dir, VKEY_FILE, vkey.as_bytes(), Existing::Replace).map_err(|error| unwritable(&error))?;
+        }
         let first = self.size;
         (self.size, self.root) = (growth.size, growth.root);
         entries.iter().try_for_each(|entry| self.facts.learn(entry))?;

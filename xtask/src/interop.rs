@@ -14,6 +14,7 @@ mod witness;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -47,7 +48,8 @@ fn check(programs: &Path, room: &Path, work: &Path) -> Result<()> {
     tools::install(work)?;
     cases::clear(work)?;
     let copy = work.join("room");
-    cases::copy(room, &copy)?;
+    cases::copy_room(room, &copy)?;
+    make_owner(work)?;
 
     let mut table = Table::new(work, programs)?;
     ours_on_honest(&mut table, &copy)?;
@@ -58,6 +60,16 @@ fn check(programs: &Path, room: &Path, work: &Path) -> Result<()> {
     timestamps::check(&mut table, work, &people)?;
     log::check(&mut table, work, &people)?;
     table.finish()
+}
+
+/// The key of whoever vouches for the in-toto layout, made by openssl as an auditor would.
+fn make_owner(work: &Path) -> Result<()> {
+    let owner = work.join("owner.key");
+    let made = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(owner).status();
+    if !made.context("openssl does not run")?.success() {
+        bail!("openssl makes no key");
+    }
+    Ok(())
 }
 
 /// Our own verdict on the agreement as all parties signed it: its run is released.

@@ -18,8 +18,11 @@ use super::{AGREEMENT, require_plain, text};
 pub(super) const TAMPERED: [&str; 3] = ["changed", "forged", "missing"];
 
 /// Whatever an earlier run made; the installed programs stay.
-const MADE: [&str; 12] = [
+const MADE: [&str; 15] = [
     "room",
+    "room-state",
+    "room-back-state",
+    "room-timed-state",
     "room-back",
     "room-timed",
     "held",
@@ -62,6 +65,18 @@ pub(super) fn clear(work: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Copies a room, and what a host remembers of it.
+pub(super) fn copy_room(from: &Path, to: &Path) -> Result<()> {
+    copy(from, to)?;
+    copy(&state_of(from), &state_of(to))
+}
+
+/// Where the host of a room remembers it.
+pub(super) fn state_of(room: &Path) -> PathBuf {
+    let name = room.file_name().unwrap_or_default().to_string_lossy();
+    room.with_file_name(format!("{name}-state"))
+}
+
 /// Copies a folder as it is.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     let status = Command::new("cp").arg("--archive").args([from, to]).status().context("cp does not run")?;
@@ -73,7 +88,13 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// Exports a room's agreement into a folder beside it, and adds the approvals as the room has them.
 pub(super) fn export(table: &mut Table, work: &Path, room: &str, folder: &str) -> Result<Vec<Person>> {
-    table.accepts(room, folder, "glovebox", &format!("glovebox export {AGREEMENT} --to ../{folder}"), "")?;
+    table.accepts(
+        room,
+        folder,
+        "glovebox",
+        &format!("glovebox export {AGREEMENT} --to ../{folder} --key ../owner.key"),
+        "",
+    )?;
     let mut people = Vec::new();
     for entry in fs::read_dir(work.join(room).join(AGREEMENT))? {
         let name = entry?.file_name().to_string_lossy().into_owned();

@@ -27,7 +27,7 @@ pub(super) fn check(table: &mut Table, work: &Path, people: &[Person]) -> Result
     let witness = Witness::start(table, work, &origin)?;
 
     let first = submit(table, work, &witness, "room", "first", 0, 200)?;
-    cases::copy(&work.join("room"), &work.join("room-back"))?;
+    cases::copy_room(&work.join("room"), &work.join("room-back"))?;
     ours_on_tampered(table, work, "room", people)?;
     let grown = submit(table, work, &witness, "room", "grown", first, 200)?;
     if grown <= first {

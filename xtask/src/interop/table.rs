@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::cases::state_of;
+
 /// Every check so far.
 pub(super) struct Table {
     work: PathBuf,
@@ -74,6 +76,7 @@ impl Table {
             .args(["-c", command])
             .current_dir(self.work.join(folder))
             .env("PATH", &self.path)
+            .env("XDG_STATE_HOME", state_of(&self.work.join(folder)))
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("no shell runs in {folder}"))?;

@@ -11,7 +11,7 @@ use super::cases::{self, Person};
 use super::table::Table;
 
 pub(super) fn check(table: &mut Table, work: &Path, people: &[Person]) -> Result<()> {
-    cases::copy(&work.join("room"), &work.join("room-timed"))?;
+    cases::copy_room(&work.join("room"), &work.join("room-timed"))?;
     for person in people {
         let stem = person.stem();
         let stamp = format!("../timestamp_authority.sh ../authority {stem}.sig ../room-timed/{AGREEMENT}/{stem}.tsr");
