@@ -36,19 +36,23 @@ fn compare(path: &Path, before: &Value, after: &Value, lines: &mut Vec<String>) 
         return;
     }
     match (before, after) {
+        _ if is_leaf(before) && is_leaf(after) => {
+            lines.push(format!("{path}: {} -> {}", leaf(before), leaf(after)));
+        }
+        // What loses its last part is not gone, and has a line of its own that says so.
+        _ if is_leaf(before) || is_leaf(after) => replace(path, before, after, lines),
         (Value::Object(before), Value::Object(after)) => compare_fields(path, before, after, lines),
         (Value::Array(before), Value::Array(after)) => match key_of(before, after) {
             Some(key) => compare_keyed(path, key, before, after, lines),
             None => compare_places(path, before, after, lines),
         },
-        _ if is_leaf(before) && is_leaf(after) => {
-            lines.push(format!("{path}: {} -> {}", leaf(before), leaf(after)));
-        }
-        _ => {
-            list(path, '-', before, lines);
-            list(path, '+', after, lines);
-        }
+        _ => replace(path, before, after, lines),
     }
+}
+
+fn replace(path: &Path, before: &Value, after: &Value, lines: &mut Vec<String>) {
+    list(path, '-', before, lines);
+    list(path, '+', after, lines);
 }
 
 fn compare_fields(path: &Path, before: &Map<String, Value>, after: &Map<String, Value>, lines: &mut Vec<String>) {
@@ -264,6 +268,28 @@ mod tests {
             &expect![[r#"
             [1].id: - "a"
             [1].v: - 2"#]],
+        );
+    }
+
+    #[test]
+    fn what_is_empty_is_not_gone() {
+        let full = json!({ "a": { "x": 1 }, "b": [{ "id": "y" }] });
+        check(
+            &full,
+            &json!({ "a": {}, "b": [] }),
+            &expect![[r#"
+            a.x: - 1
+            a: + {}
+            b[0].id: - "y"
+            b: + []"#]],
+        );
+        check(
+            &json!({}),
+            &full,
+            &expect![[r#"
+            .: - {}
+            a.x: + 1
+            b[0].id: + "y""#]],
         );
     }
 
