@@ -364,6 +364,18 @@ fn signatures_that_do_not_count_are_passed_over_and_named() {
 }
 
 #[test]
+fn a_root_quorum_counts_keys_for_root_alone() {
+    let mut file = draft();
+    file.quorum = vec!["group two all retailer/ana brand/eve".into(), "quorum root two".into()];
+    let signers = [("retailer/ana", ANA), ("brand/eve", EVE)];
+    let document = file.to_bytes();
+    refused(first(&document, &signatures(&document, &signers)), Reason::QuorumMissing, "has 1 of 2: brand/eve");
+    file.key_mut(&key(EVE).public()).unwrap().scopes.push(Scope::Root);
+    let document = file.to_bytes();
+    first(&document, &signatures(&document, &signers)).unwrap();
+}
+
+#[test]
 fn a_signature_is_about_this_registry_and_by_whom_it_says() {
     let document = draft().to_bytes();
     let of_ana = &signatures(&document, &ROOT)[0];
