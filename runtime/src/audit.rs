@@ -132,6 +132,21 @@ pub fn state_status(dir: &Dir, state: &Path) -> Result<StateStatus> {
     Ok(StateStatus { folder: state.display().to_string(), size: head.size, root: head.root })
 }
 
+/// Begins to run the room on this host. `root` is SHA-256 of the registry's first version, as the operator knows it from
+/// the parties: whoever can write the room's folder could have written another registry into it.
+pub fn trust_room(dir: &Dir, state: &Path, root: &str) -> Result<StateStatus> {
+    let chain = Chain::read_any(dir)?;
+    if chain.first_sha256() != root {
+        return Err(Fault::new(
+            Code::RegistryInvalid,
+            format!("the room's registry begins with sha256 {}", chain.first_sha256()),
+            "compare it with the parties; this may be another room",
+        ));
+    }
+    let head = Journal::new(dir, open_state(state)?, &chain)?.trust()?;
+    Ok(StateStatus { folder: state.display().to_string(), size: head.size, root: head.root })
+}
+
 /// Makes this host's state of a room anew, from a log that extends a checkpoint which someone else holds.
 pub fn adopt_state(dir: &Dir, state: &Path, checkpoint: &[u8]) -> Result<StateStatus> {
     let journal = open(dir, state)?;

@@ -14,7 +14,7 @@ use glovebox::{
     PublicKey, PublicKeyFile, Random, Replay, Request, RevocationKind, Scope, Signer, Withdrawal, add_key, adopt_state,
     agree, approve, attach_cosignatures, change_key, checkpoint, export, load_key, new_auditor, new_key, open_room,
     prove, registry_status, renew_registry, replay, revoke, set_auditor, set_quorum, set_witnesses, sign_registry,
-    state_status, verify, verify_log, witness_request,
+    state_status, trust_room, verify, verify_log, witness_request,
 };
 use serde_json::json;
 
@@ -69,7 +69,7 @@ enum Command {
     /// Withdraw an agreement, a component, a key or an approval for your party; or renew your party's list.
     #[command(after_help = "Examples:
   glovebox revoke agreements/reach-r1 --reason 'wrong view' --key keys/retailer.ana.pem
-  glovebox revoke --key keys/retailer.ana.pem      (withdraws nothing, and renews the list)")]
+  glovebox revoke --key keys/retailer.ana.pem      # withdraws nothing, and renews the list")]
     Revoke(RevokeArgs),
     /// Run an approved question once. Writes a receipt whatever happens.
     #[command(after_help = "Example:
@@ -188,7 +188,13 @@ enum RegistryCommand {
     /// Show the version in force, and the draft of the next.
     Show,
     /// Sign the draft. It is in force when the quorums of both versions have signed.
-    Sign(SignerArgs),
+    Sign {
+        #[command(flatten)]
+        signer: SignerArgs,
+        /// The draft's digest that `registry show` printed, and that you have read: anything else is not signed.
+        #[arg(long, value_name = "SHA256")]
+        sha256: Option<String>,
+    },
     /// Replace the quorum by the lines of a file.
     Quorum {
         /// Lines of `group NAME k|any|all MEMBER...` and `quorum KIND GROUP`.
@@ -270,6 +276,14 @@ enum LogCommand {
 enum StateCommand {
     /// Compare what this host remembers with the room's log and ledger.
     Show,
+    /// Begin to run a room on this host, by the registry that its parties told you.
+    #[command(after_help = "Example:
+  glovebox registry show                       # prints the digest, to be compared with the parties
+  glovebox state trust 3f1c…")]
+    Trust {
+        /// SHA-256 of the registry's first version.
+        sha256: String,
+    },
     /// Begin to know a room on this host, from a checkpoint of its log that a partner or witness holds.
     Adopt {
         /// The checkpoint's file.
@@ -309,6 +323,9 @@ struct AgreeArgs {
 struct ApproveArgs {
     /// The agreement's folder in the room.
     agreement: String,
+    /// The id that `agree` printed, and that you have read: anything else is not signed.
+    #[arg(long, value_name = "SHA256")]
+    id: Option<String>,
     #[command(flatten)]
     signer: SignerArgs,
 }
@@ -523,8 +540,8 @@ fn registry(room: &Path, command: RegistryCommand) -> anyhow::Result<Printed> {
     };
     let version = match command {
         RegistryCommand::Show => return Ok(Printed::registry(&registry_status(&dir)?)),
-        RegistryCommand::Sign(signer) => {
-            let (holder, draft) = sign_registry(&dir, signer.load()?.as_ref(), now)?;
+        RegistryCommand::Sign { signer, sha256 } => {
+            let (holder, draft) = sign_registry(&dir, sha256.as_deref(), signer.load()?.as_ref(), now)?;
             return Ok(Printed::signed(&holder, &draft));
         }
         RegistryCommand::Quorum { file } => set_quorum(&dir, &read(&file)?, now)?,
@@ -561,7 +578,7 @@ fn sign(room: &Path, args: &ApproveArgs) -> anyhow::Result<Printed> {
     let key = args.signer.load()?;
     let folder = args.agreement.trim_end_matches('/');
     let random = &mut Random::from_os()?;
-    let approved = approve(&open_room(room)?, folder, key.as_ref(), Clock::System.now(), random)?;
+    let approved = approve(&open_room(room)?, folder, args.id.as_deref(), key.as_ref(), Clock::System.now(), random)?;
     let list =
         approved.list.as_ref().map(|list| format!("\nsigned a fresh list of what your party has withdrawn: {list}"));
     Ok(Printed::done(
@@ -654,6 +671,7 @@ fn remember(room: &Path, state: &Path, command: StateCommand) -> anyhow::Result<
     let dir = open_room(room)?;
     let status = match command {
         StateCommand::Show => state_status(&dir, state)?,
+        StateCommand::Trust { sha256 } => trust_room(&dir, state, &sha256)?,
         StateCommand::Adopt { checkpoint } => {
             let bytes = std::fs::read(&checkpoint).map_err(|error| {
                 Fault::new(Code::Usage, format!("{}: {error}", checkpoint.display()), "name the checkpoint's file")

@@ -1,7 +1,7 @@
 //! Step 5. Writes a released table to the agreed folder: all of it, or nothing.
 //!
-//! The place is claimed before any data is read, so that a name that is taken or a full disk costs no budget. Between
-//! the result's last byte and its name, the gate is asked once more.
+//! The place is claimed before any data is read, so that a name that is taken or a full disk costs no budget. Before a
+//! byte of the result can be seen, the gate is asked once more and the log has the run's receipt.
 
 use arrow::array::Array;
 use arrow::csv;
@@ -16,7 +16,6 @@ use crate::files::{Existing, Staged};
 use crate::gate::{Approved, Confirmed};
 use crate::privacy::Released;
 use crate::random::Random;
-use crate::receipt::Confirmation;
 use crate::room::{Agreement, Format, Kind, sha256_hex};
 
 /// Space that must be free at the destination before a run begins.
@@ -41,21 +40,15 @@ impl Opening {
     }
 }
 
-/// A result that is written whole and durable, and that no one can see under its name yet.
+/// A result as it is to be written. No one can see it yet: it stands in memory alone.
 #[derive(Debug)]
-pub(crate) struct StagedResult {
-    approved: Approved,
-    path: String,
-    rows: usize,
-    commitment: String,
-    output: Staged,
-    beside: Staged,
-}
-
-impl StagedResult {
-    pub(crate) const fn approved(&self) -> &Approved {
-        &self.approved
-    }
+pub(crate) struct RenderedResult {
+    pub(crate) approved: Approved,
+    pub(crate) path: String,
+    pub(crate) rows: usize,
+    pub(crate) commitment: String,
+    bytes: Vec<u8>,
+    opening: Opening,
 }
 
 /// A result that its recipient has.
@@ -64,9 +57,6 @@ pub(crate) struct Delivered {
     pub(crate) approved: Approved,
     pub(crate) path: String,
     pub(crate) rows: usize,
-    pub(crate) commitment: String,
-    /// What held right before.
-    pub(crate) confirmation: Confirmation,
 }
 
 /// The result's path in the room. A result is never written over another.
@@ -92,31 +82,25 @@ pub(crate) fn prepare(approved: &Approved, dir: &Dir) -> Result<()> {
     Ok(())
 }
 
-/// Writes the table and its opening, under temporary names.
-pub(crate) fn stage(released: Released, dir: &Dir, random: &mut Random) -> Result<StagedResult> {
-    let (bytes, opening) = render(&released, random)?;
+/// Writes the table into memory, and commits to it. Both follow from the table and the randomness.
+pub(crate) fn render(released: Released, random: &mut Random) -> Result<RenderedResult> {
     let Released { approved, table } = released;
+    assert_releasable(&approved, &table)?;
     let path = path_of(approved.agreement());
-    let opening_bytes = serde_json::to_vec(&opening).map_err(|error| failed(&path, &error))?;
+    let bytes = encode(&table, approved.agreement().destination.format).map_err(|error| failed(&path, &error))?;
+    let opening = Opening { salt: data_encoding::HEXLOWER.encode(&random.bytes::<32>()) };
+    let commitment = opening.commit(&bytes);
+    Ok(RenderedResult { approved, path, rows: table.num_rows(), commitment, bytes, opening })
+}
+
+/// Writes a result and its opening, whole or not at all, once the gate has let it out and the log has its receipt.
+pub(crate) fn deliver(confirmed: Confirmed, dir: &Dir) -> Result<Delivered> {
+    let RenderedResult { approved, path, rows, bytes, opening, .. } = confirmed.into_result();
+    let opening = serde_json::to_vec(&opening).map_err(|error| failed(&path, &error))?;
     let stage = |path: &str, bytes: &[u8]| {
         Staged::create(dir, path, |file| std::io::Write::write_all(file, bytes)).map_err(|error| failed(path, &error))
     };
-    let (output, beside) = (stage(&path, &bytes)?, stage(&opening_path(&path), &opening_bytes)?);
-    Ok(StagedResult { rows: table.num_rows(), commitment: opening.commit(&bytes), approved, path, output, beside })
-}
-
-/// The bytes of a result, and what opens their commitment: both follow from the table and the randomness.
-pub(crate) fn render(released: &Released, random: &mut Random) -> Result<(Vec<u8>, Opening)> {
-    assert_releasable(&released.approved, &released.table)?;
-    let agreement = released.approved.agreement();
-    let bytes =
-        encode(&released.table, agreement.destination.format).map_err(|error| failed(&path_of(agreement), &error))?;
-    Ok((bytes, Opening { salt: data_encoding::HEXLOWER.encode(&random.bytes::<32>()) }))
-}
-
-/// Gives a confirmed result its name.
-pub(crate) fn publish(confirmed: Confirmed, dir: &Dir) -> Result<Delivered> {
-    let (StagedResult { approved, path, rows, commitment, output, beside }, confirmation) = confirmed.into_parts();
+    let (output, beside) = (stage(&path, &bytes)?, stage(&opening_path(&path), &opening)?);
     output.publish(Existing::Refuse).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => exists(&path),
         _ => failed(&path, &error),
@@ -126,7 +110,7 @@ pub(crate) fn publish(confirmed: Confirmed, dir: &Dir) -> Result<Delivered> {
         let _ = dir.remove_file(&path);
         failed(&opening_path(&path), &error)
     })?;
-    Ok(Delivered { approved, path, rows, commitment, confirmation })
+    Ok(Delivered { approved, path, rows })
 }
 
 /// The privacy step's rules once more, on what is about to be written: the other half of a pair of assertions.

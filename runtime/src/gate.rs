@@ -22,16 +22,16 @@ use glovebox_trust::registry::{Registry, Scope};
 use glovebox_trust::revocations::RunFacts;
 
 pub use approvals::ApprovalRecord;
-pub(crate) use approvals::{Signers, read_approvals};
+pub(crate) use approvals::{Signers, read_approvals, read_recorded};
 pub(crate) use chain::{Chain, REGISTRY_FILE, folder_of as registry_folder, read_version};
 pub(crate) use revocations::{ListRecord, Lists, latest as latest_list, open as open_list, path_of as list_path};
 
 use crate::clock;
-use crate::destination::StagedResult;
+use crate::destination::RenderedResult;
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::journal::Facts;
-use crate::receipt::{Confirmation, Evidence, Trace};
+use crate::receipt::{Evidence, Trace};
 use crate::room::{
     Agreement, BoundView, FileDigest, Kind, LogPin, Manifest, RegistryPin, Room, Slot, Value, World, sha256_hex,
 };
@@ -137,8 +137,7 @@ pub(crate) fn admit(inquiry: &Inquiry<'_>, trace: &mut Trace) -> Result<Approved
     let dir = inquiry.dir;
     let bytes = read_agreement(dir, inquiry.folder)?;
     trace.agreement_id = Some(sha256_hex(&bytes));
-    let (terms, room) = check_terms(inquiry, &bytes)?;
-    trace.approvals.clone_from(&terms.approvals);
+    let (terms, room) = check_terms(inquiry, &bytes, trace)?;
     let agreement = &terms.agreement;
     inquiry.facts.check_agreement(agreement, &terms.agreement_id)?;
 
@@ -165,44 +164,46 @@ fn read_approved(dir: &Dir, terms: CheckedTerms, room: &Room) -> Result<Approved
 
 /// Approves terms again that a verified receipt says were approved, to replay its run: the files must be the same.
 pub(crate) fn readmit(dir: &Dir, evidence: Evidence) -> Result<Approved> {
-    let (agreement, agreement_id, approvals, confirmed) = evidence.into_terms();
+    let (agreement, agreement_id, approvals, registry, revocations) = evidence.into_terms();
     let room = read_room(dir)?;
     check_room(&agreement, &room)?;
-    let Confirmation { registry, revocations } = confirmed;
     let terms = CheckedTerms { agreement, agreement_id, registry, auditor: None, approvals, revocations };
     read_approved(dir, terms, &room)
 }
 
-/// Proof that a result may still go out, right before it gets its name.
+/// Proof that a result may still go out, right before it does.
 #[derive(Debug)]
-pub(crate) struct Confirmed {
-    staged: StagedResult,
-    confirmation: Confirmation,
-}
+pub(crate) struct Confirmed(RenderedResult);
 
 impl Confirmed {
-    pub(crate) fn into_parts(self) -> (StagedResult, Confirmation) {
-        (self.staged, self.confirmation)
+    pub(crate) const fn result(&self) -> &RenderedResult {
+        &self.0
+    }
+
+    pub(crate) fn into_result(self) -> RenderedResult {
+        self.0
     }
 }
 
 /// Asks once more: whoever has withdrawn meanwhile, or changed the room, stops the result.
-pub(crate) fn confirm(staged: StagedResult, inquiry: &Inquiry<'_>) -> Result<Confirmed> {
+pub(crate) fn confirm(result: RenderedResult, inquiry: &Inquiry<'_>, trace: &mut Trace) -> Result<Confirmed> {
     let bytes = read_agreement(inquiry.dir, inquiry.folder)?;
-    let (terms, _) = check_terms(inquiry, &bytes)?;
-    if terms.agreement_id != staged.approved().agreement_id() {
-        let fact = format!("{AGREEMENT_FILE} is not the one that the run began with");
-        return Err(Fault::new(Code::AgreementInvalid, fact, "leave the agreement's folder alone while it runs"));
+    let (terms, _) = check_terms(inquiry, &bytes, trace)?;
+    inquiry.facts.check_superseded(&terms.agreement_id)?;
+    if terms.agreement_id == result.approved.agreement_id() {
+        return Ok(Confirmed(result));
     }
-    Ok(Confirmed { staged, confirmation: Confirmation { registry: terms.registry, revocations: terms.revocations } })
+    let fact = format!("{AGREEMENT_FILE} is not the one that the run began with");
+    Err(Fault::new(Code::AgreementInvalid, fact, "leave the agreement's folder alone while it runs"))
 }
 
 /// Signatures over the agreement's digest come first; only then are its bytes parsed.
-fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8]) -> Result<(CheckedTerms, Room)> {
+fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8], trace: &mut Trace) -> Result<(CheckedTerms, Room)> {
     let Inquiry { dir, folder, now, facts, .. } = *inquiry;
     let room = read_room(dir)?;
     let chain = Chain::read(dir, &room.id)?;
     chain.check(facts)?;
+    trace.registry = Some(chain.pin());
     let registry = chain.current();
     registry.check_expiry(now).map_err(|denial| {
         Fault::of("the registry", &denial, "let the parties sign a next version with `glovebox registry renew`")
@@ -212,14 +213,18 @@ fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8]) -> Result<(CheckedTerms, Roo
     let signers = Signers { registry, now, is_logged: &|sha256| facts.has_approval(sha256) };
     let approvals = read_approvals(dir, folder, &agreement_id, &signers)?;
     let agreement = Agreement::parse(bytes)?;
-    let lists = Lists::read(dir, registry, agreement.required_parties(), now)?;
+    // Whoever has not approved needs no list yet: that would be the wrong thing to ask for.
+    check_quorum(&agreement, &agreement_id, &approvals, registry)?;
+    let records: Vec<ApprovalRecord> = approvals.iter().map(ApprovalRecord::of).collect();
+    trace.approvals.clone_from(&records);
+    let lists = Lists::read(dir, registry, concerned(&agreement, &records), now)?;
+    let revocations = lists.records();
+    facts.check_revocations(&revocations)?;
+    // From here on they are known, whatever becomes of the run: a list that goes missing is noticed.
+    trace.revocations.clone_from(&revocations);
     let fingerprint = inquiry.runtime.fingerprint();
     lists.check(&run_facts(&agreement, &agreement_id, &fingerprint), &approvals)?;
     check_quorum(&agreement, &agreement_id, &approvals, registry)?;
-
-    let records: Vec<ApprovalRecord> = approvals.iter().map(ApprovalRecord::of).collect();
-    let revocations = lists.records();
-    facts.check_revocations(&revocations)?;
     facts.check_sequences(&records)?;
     check_window(&agreement, now)?;
     check_runner(&agreement, registry, inquiry.runtime)?;
@@ -227,6 +232,12 @@ fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8]) -> Result<(CheckedTerms, Roo
     check_room(&agreement, &room)?;
     let (registry, auditor) = (chain.pin(), chain.current().auditor().map(str::to_owned));
     Ok((CheckedTerms { agreement, agreement_id, registry, auditor, approvals: records, revocations }, room))
+}
+
+/// The parties whose withdrawals count: those who must approve, and those who did.
+pub(crate) fn concerned<'a>(agreement: &'a Agreement, approvals: &'a [ApprovalRecord]) -> BTreeSet<&'a str> {
+    let approved = approvals.iter().map(|approval| approval.party.as_str());
+    agreement.required_parties().into_iter().chain(approved).collect()
 }
 
 /// What of a run a party can withdraw.

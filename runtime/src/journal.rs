@@ -10,14 +10,14 @@ mod facts;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
-use glovebox_trust::keys::{Signer, SigningKey};
+use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 use glovebox_trust::log::checkpoint::{Checkpoint, SignedCheckpoint};
 use glovebox_trust::log::note::{Algorithm, VerifierKey};
 use glovebox_trust::log::policy::Policy;
 use glovebox_trust::log::proof::Proof;
 use glovebox_trust::log::tile::{self, Tiles};
 use glovebox_trust::log::tree;
-use glovebox_trust::registry::{Registry, Scope};
+use glovebox_trust::registry::{Registry, Scope, Status};
 
 pub(crate) use anchor::Head;
 use anchor::{Anchor, AnchorFile};
@@ -32,7 +32,6 @@ use crate::privacy::Ledger;
 /// The log's folder in a room.
 pub(crate) const LOG_FOLDER: &str = "log";
 const CHECKPOINT_FILE: &str = "log/checkpoint";
-const LOCK_FILE: &str = "log/lock";
 /// The log's verifier key, for the tools of others; whoever relies on it compares it with the registry.
 const VKEY_FILE: &str = "log/vkey";
 const CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
@@ -45,14 +44,22 @@ pub(crate) struct Journal {
     anchor: AnchorFile,
     room: String,
     registry_sha256: String,
+    /// Every key that ever wrote this log; the anchor says which checkpoint is the last.
     logs: Vec<VerifierKey>,
 }
 
-/// The keys of a registry's log, by the log's origin.
+/// Keys of a registry's log, by the log's origin.
+fn keys_of(registry: &Registry, counts: impl Fn(Status) -> bool) -> Result<Vec<VerifierKey>> {
+    let members = registry.file().parties.iter().flat_map(|party| &party.members);
+    let keys = members.flat_map(|member| &member.keys);
+    let keys = keys.filter(|key| key.scopes.contains(&Scope::Log) && counts(key.status));
+    let named = |hex: &str| VerifierKey::new(&registry.log().origin, Algorithm::Ed25519, PublicKey::from_hex(hex)?);
+    keys.map(|key| named(&key.ed25519)).collect::<Result<_, _>>().map_err(|denial| damaged(denial.fact()))
+}
+
+/// The keys that may have written a registry's log: those in use, and those that were until they were retired.
 pub(crate) fn log_keys(registry: &Registry) -> Result<Vec<VerifierKey>> {
-    let origin = &registry.log().origin;
-    let keys = registry.keys(Scope::Log).map(|(_, key)| VerifierKey::new(origin, Algorithm::Ed25519, key));
-    keys.collect::<Result<_, _>>().map_err(|denial| damaged(denial.fact()))
+    keys_of(registry, |status| status != Status::Compromised)
 }
 
 /// Whose signatures a registry asks for on a checkpoint: the log's, and those of the witnesses that it lists.
@@ -72,29 +79,25 @@ impl Journal {
             anchor: AnchorFile::new(state, registry.room(), first),
             room: registry.room().into(),
             registry_sha256: first.into(),
-            logs: log_keys(registry)?,
+            logs: keys_of(registry, |_| true)?,
         })
     }
 
     /// Waits until no one else writes, and recomputes what has happened so far.
     pub(crate) fn hold(&self) -> Result<Held<'_>> {
-        let lock = lock(&self.dir).map_err(|error| unwritable(&error))?;
-        let (log, anchor) = (self.read_checkpoint()?, self.anchor.read()?);
+        let lock = self.anchor.lock()?;
+        let anchor = self.anchor.read()?.ok_or_else(|| self.unknown())?;
         let ledger = Ledger::open(&self.dir)?.postings()?;
-        let Some(log) = log.map(|signed| signed.checkpoint().clone()) else {
-            return match anchor {
-                Some(anchor) if anchor.log.size > 0 => Err(rolled_back(&format!(
-                    "the log is gone, and this host has seen {} records of it",
-                    anchor.log.size
-                ))),
-                _ => {
-                    Facts::default().check_ledger(&ledger)?;
-                    Ok(Held { journal: self, _lock: lock, size: 0, root: tree::empty_root(), facts: Facts::default() })
-                }
-            };
+        let Some(log) = self.read_checkpoint()?.map(|signed| signed.checkpoint().clone()) else {
+            if anchor.log.size > 0 {
+                let seen = anchor.log.size;
+                return Err(rolled_back(&format!("the log is gone, and this host has seen {seen} records of it")));
+            }
+            Facts::default().check_ledger(&ledger)?;
+            return Ok(Held { journal: self, _lock: lock, size: 0, root: tree::empty_root(), facts: Facts::default() });
         };
         let facts = self.recompute(&log)?;
-        self.compare(anchor.as_ref(), &log, &facts)?;
+        self.compare(&anchor, &log, &facts)?;
         facts.check_ledger(&ledger)?;
         Ok(Held { journal: self, _lock: lock, size: log.size, root: log.root, facts })
     }
@@ -130,15 +133,8 @@ impl Journal {
     }
 
     /// The log must be what this host has seen last, or what it was about to write.
-    fn compare(&self, anchor: Option<&Anchor>, log: &Checkpoint, facts: &Facts) -> Result<()> {
+    fn compare(&self, anchor: &Anchor, log: &Checkpoint, facts: &Facts) -> Result<()> {
         let head = Head::new(log.size, &log.root);
-        let Some(anchor) = anchor else {
-            return Err(Fault::new(
-                Code::StateMissing,
-                format!("the log has {} records, and this host has no state of the room", log.size),
-                "adopt it with `glovebox state adopt --checkpoint FILE`, from a checkpoint that a partner holds",
-            ));
-        };
         if anchor.log == head {
             return if anchor.summary == facts.summary() {
                 Ok(())
@@ -157,9 +153,38 @@ impl Journal {
         Anchor::new(&self.room, &self.registry_sha256, head, facts.summary())
     }
 
+    /// A host runs rooms that its operator has said to trust, and no other: whoever can write a room's folder can write
+    /// another registry into it.
+    fn unknown(&self) -> Fault {
+        Fault::new(
+            Code::StateMissing,
+            format!("this host does not trust the registry that begins with sha256 {}", self.registry_sha256),
+            "compare that digest with the parties, then run `glovebox state trust SHA256`; for a room that has run \
+             elsewhere, `glovebox state adopt`",
+        )
+    }
+
+    /// Begins to trust the room on this host.
+    pub(crate) fn trust(&self) -> Result<Head> {
+        let _lock = self.anchor.lock()?;
+        let head = Head::new(0, &tree::empty_root());
+        match self.anchor.read()? {
+            Some(anchor) => Ok(anchor.log),
+            None if self.read_checkpoint()?.is_some() => Err(Fault::new(
+                Code::StateMissing,
+                "the room has a log already",
+                "adopt it with `glovebox state adopt --checkpoint FILE`, from a checkpoint that a partner holds",
+            )),
+            None => {
+                self.anchor.write(&self.anchor_of(head.clone(), &Facts::default()))?;
+                Ok(head)
+            }
+        }
+    }
+
     /// Makes the anchor anew from a log that extends a checkpoint which someone else holds.
     pub(crate) fn adopt(&self, held: &SignedCheckpoint) -> Result<Head> {
-        let _lock = lock(&self.dir).map_err(|error| unwritable(&error))?;
+        let _lock = self.anchor.lock()?;
         let signed = self.read_checkpoint()?.ok_or_else(|| damaged("there is no log"))?;
         let (log, held) = (signed.checkpoint().clone(), held.checkpoint());
         let read = |path: &str| self.read_tile(path);
@@ -171,6 +196,14 @@ impl Journal {
                 "the log of {} records does not extend that checkpoint of {}",
                 log.size, held.size
             )));
+        }
+        // What this host has seen itself counts as much as what others hold.
+        if let Some(seen) = self.anchor.read()?.map(|anchor| anchor.log) {
+            let is_known = seen.size <= log.size
+                && tree::root(&tiles, seen.size).is_ok_and(|root| Head::new(seen.size, &root) == seen);
+            if !is_known {
+                return Err(rolled_back(&format!("this host has seen {} records of another history", seen.size)));
+            }
         }
         let facts = self.recompute(&log)?;
         facts.check_ledger(&Ledger::open(&self.dir)?.postings()?)?;
@@ -220,7 +253,7 @@ impl Journal {
 
     /// Replaces the checkpoint by the same one with more signatures.
     pub(crate) fn put_checkpoint(&self, signed: &SignedCheckpoint) -> Result<()> {
-        let _lock = lock(&self.dir).map_err(|error| unwritable(&error))?;
+        let _lock = self.anchor.lock()?;
         let before = self.read_checkpoint()?;
         if before.is_none_or(|before| before.checkpoint() != signed.checkpoint()) {
             return Err(damaged("the log has grown meanwhile"));
@@ -266,6 +299,9 @@ impl Held<'_> {
         let grown = Head::new(growth.size, &growth.root);
         let signed = SignedCheckpoint::sign(growth.size, growth.root, log, key).map_err(|why| damaged(&why))?;
 
+        let mut facts = self.facts.clone();
+        entries.iter().try_for_each(|entry| facts.learn(entry))?;
+
         // First the intent, then the files, then the checkpoint: whatever of these a crash leaves behind is understood.
         let before = self.journal.anchor_of(Head::new(self.size, &self.root), &self.facts);
         anchor.write(&before.intending(grown.clone()))?;
@@ -281,7 +317,7 @@ impl Held<'_> {
         }
         let first = self.size;
         (self.size, self.root) = (growth.size, growth.root);
-        entries.iter().try_for_each(|entry| self.facts.learn(entry))?;
+        self.facts = facts;
         anchor.write(&self.journal.anchor_of(grown, &self.facts))?;
         Ok(first)
     }
@@ -290,13 +326,6 @@ impl Held<'_> {
     pub(crate) fn now(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.facts.not_before(now)
     }
-}
-
-/// One writer at a time; the system gives the lock back when a process ends, however it ends.
-fn lock(dir: &Dir) -> std::io::Result<std::fs::File> {
-    let file = files::open_lock(dir, LOCK_FILE)?;
-    file.lock()?;
-    Ok(file)
 }
 
 fn unwritable(error: &std::io::Error) -> Fault {

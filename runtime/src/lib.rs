@@ -43,7 +43,7 @@ mod signing;
 pub use agree::{Composed, Proposal, agree};
 pub use audit::{
     LogStatus, StateStatus, WitnessRequest, adopt_state, attach_cosignatures, checkpoint, prove, state_status,
-    verify_log, witness_request,
+    trust_room, verify_log, witness_request,
 };
 pub use clock::Clock;
 pub use error::{Code, Fault, Result, Stage};

@@ -76,6 +76,8 @@ pub(crate) enum End {
     Closed,
     /// Its process was killed; its key is gone with it.
     Lost,
+    /// With its run, whose result could not be written where it was agreed to go.
+    Undelivered,
 }
 
 /// A run's principal.
@@ -206,14 +208,17 @@ pub(crate) struct Certified {
     pub(crate) certificate: Certificate,
     pub(crate) agreement_id: String,
     pub(crate) key: PublicKey,
+    /// The fingerprint of the runtime's key that signed it.
+    pub(crate) runtime_fingerprint: String,
 }
 
 impl Certified {
     /// Reads a certificate's payload, whose signature verified with a runtime's key.
-    pub(crate) fn parse(payload: &[u8]) -> glovebox_trust::Result<Self> {
+    pub(crate) fn parse(payload: &[u8], runtime: &PublicKey) -> glovebox_trust::Result<Self> {
         let statement: Statement<Certificate> = Statement::parse(payload, CERTIFICATE_TYPE)?;
         let key = PublicKey::from_hex(&statement.predicate.principal)?;
-        Ok(Self { agreement_id: statement.subject_sha256().into(), certificate: statement.predicate, key })
+        let (agreement_id, runtime_fingerprint) = (statement.subject_sha256().into(), runtime.fingerprint());
+        Ok(Self { agreement_id, certificate: statement.predicate, key, runtime_fingerprint })
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use cap_std::fs::{Dir, File};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
 use self::feed::Feed;
@@ -70,12 +71,30 @@ pub(crate) struct Resources {
     /// Memory for sorting, over all views; what does not fit is spilled to a private folder.
     pub(crate) memory_bytes: usize,
     pub(crate) threads: usize,
+    /// Whether to digest every source, so that a replay can tell that it has the same data.
+    pub(crate) digest_sources: bool,
+}
+
+/// A file that a view reads, as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceDigest {
+    pub(crate) view: String,
+    pub(crate) source: String,
+    pub(crate) sha256: String,
 }
 
 /// Proof that the agreed views are open, are what was agreed, and are joined by unit.
 pub(crate) struct Provisioned {
     pub(crate) approved: Approved,
     pub(crate) units: UnitStream,
+}
+
+impl Provisioned {
+    /// The sources' digests, where they were asked for.
+    pub(crate) fn sources(&self) -> &[SourceDigest] {
+        &self.units.sources
+    }
 }
 
 /// Who may open the files of which views.
@@ -123,6 +142,12 @@ pub(crate) fn open(
     let share = Share::new(resources, bound.len(), &scratch);
     let views = runtime.block_on(plan(access, bound, &share))?;
     let key = common_key(&views)?;
+    let mut sources = Vec::new();
+    if resources.digest_sources {
+        for view in &views {
+            sources.extend(view.digests()?);
+        }
+    }
 
     let mut inputs = Vec::with_capacity(bound.len());
     for (view, (_, slot)) in views.into_iter().zip(bound) {
@@ -132,7 +157,7 @@ pub(crate) fn open(
     }
     let max_rows = usize::try_from(max_rows_per_unit).unwrap_or(usize::MAX);
     let joined = Joined::new(key, inputs, max_rows);
-    Ok(UnitStream { first: None, joined, _runtime: runtime, _scratch: scratch })
+    Ok(UnitStream { first: None, joined, sources, _runtime: runtime, _scratch: scratch })
 }
 
 /// The units of a run, in key order. Blocks; must be neither used nor dropped inside an async context.
@@ -140,6 +165,7 @@ pub(crate) fn open(
 pub(crate) struct UnitStream {
     first: Option<Vec<Unit>>,
     joined: Joined<Feed>,
+    sources: Vec<SourceDigest>,
     _runtime: Runtime,
     _scratch: Scratch,
 }

@@ -24,10 +24,9 @@ pub use verify::{Check, Verified, verify};
 pub(crate) use verify::{Evidence, evidence};
 
 use crate::clock;
-use crate::destination::Delivered;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing, Staged};
-use crate::gate::{AGREEMENT_FILE, ApprovalRecord, ListRecord};
+use crate::gate::{AGREEMENT_FILE, ApprovalRecord, Confirmed, ListRecord};
 use crate::principal::RunPrincipal;
 use crate::privacy::{Charge, MeasureNoise, Mechanism};
 use crate::room::{RegistryPin, Runtime, sha256_hex};
@@ -47,6 +46,9 @@ pub(crate) struct RunRecord {
     agreement_path: String,
     /// SHA-256 of the principal's certificate; none where the gate refused before there was one.
     certificate_sha256: Option<String>,
+    /// The registry and the lists of revocations that were seen last; a refusal that saw them counts as seeing them.
+    registry: Option<RegistryPin>,
+    revocations: Vec<ListRecord>,
     approvals: Vec<ApprovalRecord>,
     runtime: Runtime,
     /// SHA-256 of the program that ran.
@@ -76,16 +78,6 @@ struct ReleaseRecord {
     noise: Vec<MeasureNoise>,
     output_path: String,
     output_commitment: String,
-    /// What held right before the output got its name.
-    confirmed: Confirmation,
-}
-
-/// Under which registry and lists the gate let the result out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Confirmation {
-    pub(crate) registry: RegistryPin,
-    pub(crate) revocations: Vec<ListRecord>,
 }
 
 impl RunRecord {
@@ -100,6 +92,14 @@ impl RunRecord {
     pub(crate) fn charges(&self) -> &[Charge] {
         &self.charges
     }
+
+    pub(crate) const fn registry(&self) -> Option<&RegistryPin> {
+        self.registry.as_ref()
+    }
+
+    pub(crate) fn revocations(&self) -> &[ListRecord] {
+        &self.revocations
+    }
 }
 
 /// What is known of a run so far; a refusal's receipt can say no more than this.
@@ -109,6 +109,8 @@ pub(crate) struct Trace {
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) agreement_path: String,
     pub(crate) agreement_id: Option<String>,
+    pub(crate) registry: Option<RegistryPin>,
+    pub(crate) revocations: Vec<ListRecord>,
     pub(crate) approvals: Vec<ApprovalRecord>,
     pub(crate) certificate_sha256: Option<String>,
     pub(crate) charges: Vec<Charge>,
@@ -123,6 +125,8 @@ impl Trace {
             started_at,
             agreement_path,
             agreement_id: None,
+            registry: None,
+            revocations: Vec::new(),
             approvals: Vec::new(),
             certificate_sha256: None,
             charges: Vec::new(),
@@ -154,7 +158,7 @@ pub(crate) enum ReceiptSigner<'a> {
 
 /// Signs the receipt of a run and writes it. Returns its path in the room and its bytes, which are to be logged.
 pub(crate) fn seal(
-    outcome: Result<&Delivered, Code>,
+    outcome: Result<&Confirmed, Code>,
     trace: &Trace,
     dir: &Dir,
     signer: &ReceiptSigner<'_>,
@@ -168,6 +172,8 @@ pub(crate) fn seal(
         finished_at: clock::to_text(clock::to_the_minute(now)),
         agreement_path: trace.agreement_path.clone(),
         certificate_sha256: trace.certificate_sha256.clone(),
+        registry: trace.registry.clone(),
+        revocations: trace.revocations.clone(),
         approvals: trace.approvals.clone(),
         runtime: Runtime::this(),
         build_sha256: crate::room::build_sha256(),
@@ -219,9 +225,10 @@ pub(crate) fn proof_path(run_id: &str) -> String {
 }
 
 impl ReleaseRecord {
-    fn of(delivered: &Delivered) -> Self {
-        let agreement = delivered.approved.agreement();
-        let mechanism = Mechanism::new(delivered.approved.manifest(), &agreement.controls);
+    fn of(confirmed: &Confirmed) -> Self {
+        let result = confirmed.result();
+        let agreement = result.approved.agreement();
+        let mechanism = Mechanism::new(result.approved.manifest(), &agreement.controls);
         Self {
             component_sha256: agreement.component.sha256.clone(),
             manifest_sha256: agreement.manifest.sha256.clone(),
@@ -230,9 +237,8 @@ impl ReleaseRecord {
             threshold: mechanism.threshold,
             groups_per_unit: mechanism.groups_per_unit,
             noise: mechanism.measures().to_vec(),
-            output_path: delivered.path.clone(),
-            output_commitment: delivered.commitment.clone(),
-            confirmed: delivered.confirmation.clone(),
+            output_path: result.path.clone(),
+            output_commitment: result.commitment.clone(),
         }
     }
 }

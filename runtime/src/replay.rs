@@ -14,7 +14,7 @@ use crate::gate;
 use crate::privacy;
 use crate::provision::{self, Resources};
 use crate::random::Random;
-use crate::receipt::{self, open_sealed, sealed_path};
+use crate::receipt::{self, Sealed, open_sealed, sealed_path};
 use crate::room::sha256_hex;
 use crate::sandbox::{self, Question};
 
@@ -48,41 +48,43 @@ pub struct Replayed {
 pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Replayed> {
     let evidence = receipt::evidence(dir, replay.receipt, replay.root, now)?;
     let (run_id, committed) = (evidence.run_id().to_owned(), evidence.output_commitment().to_owned());
-    let seed = read_seed(dir, &run_id, evidence.sealed_sha256(), replay.identity)?;
+    let sealed = read_sealed(dir, &run_id, evidence.sealed_sha256(), replay.identity)?;
+    let seed = sealed.seed().ok_or_else(|| not_replayable("the sealed part has no seed"))?;
 
     let paid = evidence.charges().to_vec();
     let approved = gate::readmit(dir, evidence)?;
     let question = Question::compile(&approved, replay.threads)?;
-    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads };
+    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads, digest_sources: true };
     let provisioned = provision::provision(approved, dir, &resources)?;
+    // Other data would make every replay an answer about what differs, which no one has paid for.
+    if provisioned.sources() != sealed.sources {
+        return Err(not_replayable("the data is not that of the run"));
+    }
     let (raw, _) = sandbox::execute(&question, privacy::replayed(provisioned, &paid)?)?;
     let mut noise = Random::from_seed(seed);
     let released = privacy::release(raw, &mut noise)?;
-    let (bytes, opening) = destination::render(&released, &mut noise)?;
-
-    let rows = released.table.num_rows();
-    let output_commitment = opening.commit(&bytes);
-    if output_commitment == committed {
-        return Ok(Replayed { run_id, output_commitment, rows });
+    let rendered = destination::render(released, &mut noise)?;
+    if rendered.commitment == committed {
+        return Ok(Replayed { run_id, output_commitment: committed, rows: rendered.rows });
     }
     Err(Fault::new(
         Code::ReplayDiffers,
-        format!("the replay of run {run_id} comes to {output_commitment}, its receipt says {committed}"),
+        format!("the replay of run {run_id} comes to another output than its receipt commits to"),
         "the data, the runtime or the seed is not that of the run, or the receipt is not of what ran",
     ))
 }
 
-fn read_seed(dir: &Dir, run_id: &str, sealed_sha256: Option<&str>, identity: &Path) -> Result<[u8; 32]> {
-    let not_replayable = |fact: &str| {
-        let remedy = "replay needs what was sealed to the room's auditor; a room without an auditor seals nothing";
-        Fault::new(Code::NotReplayable, fact, remedy)
-    };
+fn read_sealed(dir: &Dir, run_id: &str, sealed_sha256: Option<&str>, identity: &Path) -> Result<Sealed> {
     let expected = sealed_sha256.ok_or_else(|| not_replayable("the run sealed nothing"))?;
     let bytes = gate::read(dir, &sealed_path(run_id), 1 << 20, Code::NotReplayable)?;
     if sha256_hex(&bytes) != expected {
         return Err(not_replayable("the sealed part is not the one that the receipt names"));
     }
     let sealed = open_sealed(&bytes, identity)?;
-    let seed = data_encoding::HEXLOWER.decode(sealed.seed.as_bytes()).ok().and_then(|seed| seed.try_into().ok());
-    seed.filter(|_| sealed.run_id == run_id).ok_or_else(|| not_replayable("the sealed part is of another run"))
+    if sealed.run_id == run_id { Ok(sealed) } else { Err(not_replayable("the sealed part is of another run")) }
+}
+
+fn not_replayable(fact: &str) -> Fault {
+    let remedy = "replay with the data of the run, and what it sealed to the room's auditor";
+    Fault::new(Code::NotReplayable, fact, remedy)
 }

@@ -7,7 +7,7 @@ use glovebox_trust::keys::SigningKey;
 use serde::Serialize;
 
 use crate::clock::Clock;
-use crate::destination::{self, Delivered};
+use crate::destination::{self, Delivered, RenderedResult};
 use crate::error::{Code, Fault, Result};
 use crate::gate;
 use crate::privacy::{self, Charge, Ledger, MeasureNoise, Mechanism};
@@ -51,16 +51,16 @@ pub enum Step {
     Sandbox,
     /// Applying the controls.
     Privacy,
-    /// Writing the result.
-    Destination,
     /// Writing the receipt.
     Receipt,
+    /// Writing the result.
+    Destination,
 }
 
 impl Step {
     /// All steps in order.
     pub const ALL: [Self; 6] =
-        [Self::Gate, Self::Provision, Self::Sandbox, Self::Privacy, Self::Destination, Self::Receipt];
+        [Self::Gate, Self::Provision, Self::Sandbox, Self::Privacy, Self::Receipt, Self::Destination];
 
     /// What happens, for people.
     #[must_use]
@@ -113,19 +113,22 @@ pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
     // What could not be recorded does not begin.
     receipt::prepare(&session.dir, &session.trace.run_id)?;
 
-    // 1 to 5, or the first refusal.
-    let delivered = catch_unwind(AssertUnwindSafe(|| release(request, &mut session, progress))).unwrap_or_else(|_| {
+    // 1 to 4, or the first refusal.
+    let rendered = catch_unwind(AssertUnwindSafe(|| release(request, &mut session, progress))).unwrap_or_else(|_| {
         Err(Fault::new(Code::Internal, "the run ended by a defect", "report it with the run's id"))
     });
 
-    // 6. Receipt: signed by the run's principal, which then ends; logged, for refusals as well.
+    // 5 and 6. The gate lets the result out even now; the receipt is signed by the run's principal and logged, for
+    // refusals as well; and only then the result is delivered, whole or not at all.
     progress(Step::Receipt);
-    let receipt = session.close(delivered.as_ref().map_err(Fault::code))?;
+    let (receipt, confirmed) = session.close(rendered)?;
+    progress(Step::Destination);
+    let delivered = confirmed.and_then(|confirmed| session.deliver(confirmed));
     let Trace { run_id, charges, .. } = session.trace;
     Ok(Outcome { run_id, receipt, charges, result: delivered.map(ReleasedResult::from) })
 }
 
-fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(Step)) -> Result<Delivered> {
+fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(Step)) -> Result<RenderedResult> {
     // 1. Gate: exactly these bytes, views, controls and destination, approved by every affected party.
     progress(Step::Gate);
     let approved = session.admit()?;
@@ -136,11 +139,13 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     // 2. Provision: the run's own principal opens the agreed views, and they are joined by unit.
     progress(Step::Provision);
     let principal = session.certify(&approved)?;
-    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads };
+    let digest_sources = approved.auditor().is_some();
+    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads, digest_sources };
     let provisioned = provision::provision(approved, principal, &resources)?;
 
     // 3. Sandbox: charge the budget, then ask about one unit at a time. Nothing leaves yet.
     progress(Step::Sandbox);
+    let sources = provisioned.sources().to_vec();
     let funded = privacy::charge(provisioned, &mut session.trace, &mut ledger)?;
     let (raw, figures) = sandbox::execute(&question, funded)?;
 
@@ -148,12 +153,8 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     progress(Step::Privacy);
     let mut noise = Random::from_seed(session.seed());
     let released = privacy::release(raw, &mut noise)?;
-
-    // 5. Destination: all or nothing, and only if the gate lets it out even now.
-    progress(Step::Destination);
-    let staged = destination::stage(released, &session.dir, &mut noise)?;
-    session.seal_figures(staged.approved(), figures)?;
-    destination::publish(session.confirm(staged)?, &session.dir)
+    session.seal_figures(&released.approved, figures, sources)?;
+    destination::render(released, &mut noise)
 }
 
 /// What would be refused after a row is read is refused before it, while it is free. Budget and destination are

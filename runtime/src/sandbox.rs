@@ -21,11 +21,9 @@ use std::thread;
 pub(crate) use contract::{Answer, Contribution};
 pub(crate) use engine::Question;
 pub(crate) use figures::Figures;
-#[cfg_attr(not(test), expect(unused_imports, reason = "agreements do not name the profile yet"))]
-pub(crate) use profile::{profile, profile_sha256};
+pub(crate) use profile::profile_sha256;
 pub(crate) use screen::screen;
-#[cfg_attr(not(test), expect(unused_imports, reason = "agreements do not name the world yet"))]
-pub(crate) use world::{World, world};
+pub(crate) use world::world;
 
 use crate::error::{Code, Fault, Result};
 use crate::privacy::{Funded, RawOutput, Tally};

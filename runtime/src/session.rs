@@ -1,23 +1,28 @@
 //! What a run holds besides its data: the room, the journal, its principal, and what is known of it so far.
 
+use std::rc::Rc;
+
 use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
 use glovebox_trust::Principal;
 use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 
 use crate::clock;
-use crate::destination::{Delivered, StagedResult};
+use crate::destination::{self, Delivered, RenderedResult};
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
 use crate::journal::{Facts, Journal, OpenRun};
 use crate::principal::{self, Decommission, End, RunNames, RunPrincipal, Tenure};
 use crate::privacy::{self, Mechanism};
+use crate::provision::SourceDigest;
 use crate::random::Random;
 use crate::receipt::{self, ReceiptSigner, Sealed, Trace, certificate_path, proof_path, sealed_path};
-use crate::room::sha256_hex;
+use crate::room::{is_inner_path, sha256_hex};
 use crate::run::Request;
 use crate::sandbox::Figures;
+
+const AGREEMENT_PATH_MAX: usize = 200;
 
 /// A run in a room.
 pub(crate) struct Session<'a> {
@@ -27,7 +32,7 @@ pub(crate) struct Session<'a> {
     key: &'a SigningKey,
     public: PublicKey,
     /// None where the registry cannot be read: then the gate refuses, and the receipt cannot be logged.
-    desk: Result<Desk>,
+    desk: Result<Rc<Desk>>,
     principal: Option<RunPrincipal>,
     random: Random,
     seed: [u8; 32],
@@ -42,6 +47,7 @@ struct Desk {
 impl<'a> Session<'a> {
     /// Opens the room for a run. Without a registered runtime key no run begins: nobody could verify its receipt.
     pub(crate) fn open(request: &'a Request<'a>) -> Result<Self> {
+        check_path(request.agreement)?;
         let dir = crate::open_room(request.room)?;
         let mut random = Random::from_os()?;
         let trace = Trace::new(hex(&random.bytes::<16>()), request.clock.now(), request.agreement);
@@ -51,7 +57,7 @@ impl<'a> Session<'a> {
         let state = open_state(request.state)?;
         let desk = chain.and_then(|chain| {
             let runtime = runtime.ok_or_else(|| Fault::new(Code::KeyUnknown, "there is no registry", "make one"))?;
-            Ok(Desk { journal: Journal::new(&dir, state, &chain)?, runtime })
+            Ok(Rc::new(Desk { journal: Journal::new(&dir, state, &chain)?, runtime }))
         });
         let seed = random.bytes();
         Ok(Self { dir, trace, request, key: request.key, public, desk, principal: None, random, seed })
@@ -77,13 +83,14 @@ impl<'a> Session<'a> {
         let now = held.now(self.request.clock.now());
         held.facts().check_nonce(&nonce)?;
         held.facts().check_agreement(approved.agreement(), approved.agreement_id())?;
+        let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
+        let charges = privacy::charges(approved.agreement(), &mechanism);
+        held.facts().check_budget(&charges)?;
         let mut records = self.end_lost_runs(held.facts(), now)?;
 
         let runtime = desk.runtime.to_string();
         let names = RunNames { run_id: &self.trace.run_id, nonce: &nonce, runtime: &runtime };
         let tenure = Tenure { from: now, minutes: self.request.minutes };
-        let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
-        let charges = privacy::charges(approved.agreement(), &mechanism);
         let principal = RunPrincipal::new(approved, names, charges, tenure, &self.dir, &mut self.random)?;
         let certificate = principal.certify(approved.agreement_id(), self.key)?;
         receipt::put(&self.dir, &certificate_path(&self.trace.run_id), &certificate)?;
@@ -110,7 +117,12 @@ impl<'a> Session<'a> {
     }
 
     /// Seals exact figures and the seed to the room's auditor. Where there is none, they are dropped.
-    pub(crate) fn seal_figures(&mut self, approved: &Approved, figures: Figures) -> Result<()> {
+    pub(crate) fn seal_figures(
+        &mut self,
+        approved: &Approved,
+        figures: Figures,
+        sources: Vec<SourceDigest>,
+    ) -> Result<()> {
         let Some(auditor) = approved.auditor() else { return Ok(()) };
         let sealed = Sealed {
             run_id: self.trace.run_id.clone(),
@@ -118,6 +130,7 @@ impl<'a> Session<'a> {
             started_at: clock::to_text(self.trace.started_at),
             finished_at: clock::to_text(self.request.clock.now()),
             figures,
+            sources,
         };
         let sealed = sealed.seal(auditor)?;
         receipt::put(&self.dir, &sealed_path(&self.trace.run_id), &sealed)?;
@@ -125,42 +138,74 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Asks the gate once more, right before the result gets its name.
-    pub(crate) fn confirm(&self, staged: StagedResult) -> Result<Confirmed> {
-        let desk = self.desk.as_ref().map_err(Clone::clone)?;
-        let held = desk.journal.hold()?;
+    /// Asks the gate once more about a result, writes the receipt, ends the principal, and logs both, while no one else
+    /// writes to the room. A result that may go out comes back as such; its receipt is logged before anyone can see it.
+    pub(crate) fn close(&mut self, rendered: Result<RenderedResult>) -> Result<(String, Result<Confirmed>)> {
+        let desk = self.desk.clone();
+        let held = desk.as_ref().map_err(Clone::clone).and_then(|desk| desk.journal.hold());
+        let mut held = match held {
+            Ok(held) => held,
+            // What the log cannot take is a refusal's receipt, and stands by itself.
+            Err(fault) => {
+                let refused = Err(rendered.err().unwrap_or(fault));
+                let (path, _) = self.receipt(&refused, self.request.clock.now())?;
+                return Ok((path, refused));
+            }
+        };
         let now = held.now(self.request.clock.now());
+        let confirmed = rendered.and_then(|result| self.confirm(result, held.facts(), now));
+        let (path, records) = self.receipt(&confirmed, now)?;
+        let index = held.append(&records, self.key);
+        drop(held);
+        match (index.and_then(|index| self.prove(index)), &confirmed) {
+            // A result whose receipt is not in the log does not go out.
+            (Err(fault), Ok(_)) => Err(fault),
+            _ => Ok((path, confirmed)),
+        }
+    }
+
+    fn confirm(&mut self, result: RenderedResult, facts: &Facts, now: DateTime<Utc>) -> Result<Confirmed> {
         if let Some(principal) = &self.principal {
             principal.check(now)?;
         }
-        gate::confirm(staged, &inquiry(&self.dir, &self.trace.agreement_path, now, &self.public, held.facts()))
+        let folder = self.trace.agreement_path.clone();
+        gate::confirm(result, &inquiry(&self.dir, &folder, now, &self.public, facts), &mut self.trace)
     }
 
-    /// Writes the receipt, ends the principal, and logs both. Returns the receipt's path.
-    pub(crate) fn close(&mut self, outcome: Result<&Delivered, Code>) -> Result<String> {
-        let now = self.request.clock.now();
+    /// The receipt, which is written, and the records to log: it, and the end of the principal.
+    fn receipt(&mut self, confirmed: &Result<Confirmed>, now: DateTime<Utc>) -> Result<(String, Vec<Vec<u8>>)> {
         let principal = self.principal.take();
         let signer = principal.as_ref().map_or(ReceiptSigner::Runtime(self.key), ReceiptSigner::Principal);
+        let outcome = confirmed.as_ref().map_err(Fault::code);
         let (path, sealed) = receipt::seal(outcome, &self.trace, &self.dir, &signer, now)?;
         let mut records = vec![sealed];
         if let Some(principal) = principal {
             records.push(principal.decommission(&self.trace.subject(), self.key, now)?);
         }
-        let logged = self.log(&records);
-        match (logged, outcome) {
-            // What the log refuses to take is a refusal's receipt, and stands by itself.
-            (Err(_), Err(_)) => Ok(path),
-            (logged, _) => logged.map(|()| path),
-        }
+        Ok((path, records))
     }
 
-    fn log(&self, records: &[Vec<u8>]) -> Result<()> {
+    fn prove(&self, index: u64) -> Result<()> {
         let desk = self.desk.as_ref().map_err(Clone::clone)?;
-        let index = {
-            let mut held = desk.journal.hold()?;
-            held.append(records, self.key)?
-        };
         receipt::put(&self.dir, &proof_path(&self.trace.run_id), &desk.journal.prove(index)?)
+    }
+
+    /// Delivers a result whose receipt is logged. Where that fails, the log says so too.
+    pub(crate) fn deliver(&self, confirmed: Confirmed) -> Result<Delivered> {
+        destination::deliver(confirmed, &self.dir).inspect_err(|_| {
+            // The recipient's folder has failed; if the log fails as well there is no place left to say it.
+            let _ = self.log_undelivered();
+        })
+    }
+
+    fn log_undelivered(&self) -> Result<()> {
+        let desk = self.desk.as_ref().map_err(Clone::clone)?;
+        let mut held = desk.journal.hold()?;
+        let at = clock::to_text(clock::to_the_minute(held.now(self.request.clock.now())));
+        let (run_id, principal) = (self.trace.run_id.clone(), String::new());
+        let record = Decommission { run_id, principal, end: End::Undelivered, at };
+        let record = principal::decommissioned(record, &self.trace.subject(), self.key)?;
+        held.append(&[record], self.key).map(drop)
     }
 }
 
@@ -183,6 +228,16 @@ pub(crate) fn open_state(path: &std::path::Path) -> Result<Dir> {
             "name another folder with --state",
         )
     })
+}
+
+/// The path stands in the receipt, which must fit into the log.
+fn check_path(agreement: &str) -> Result<()> {
+    let agreement = agreement.trim_end_matches('/');
+    if is_inner_path(agreement) && agreement.len() <= AGREEMENT_PATH_MAX {
+        return Ok(());
+    }
+    let fact = format!("an agreement is a folder inside the room, in at most {AGREEMENT_PATH_MAX} characters");
+    Err(Fault::new(Code::Usage, fact, "name it as `agreements/NAME-rN`"))
 }
 
 fn check_nonce(nonce: &str) -> Result<&str> {

@@ -38,6 +38,9 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
         shell.run(&["registry", "sign", "--key", key])?;
     }
 
+    let root = audit::sha256_of(&shell.room.join("registry/1/registry.json"))?;
+    shell.run(&["state", "trust", &root])?;
+
     heading("An analytical question: who buys, by campaign type and income band");
     shell.agree_and_approve("reach-r1", &["questions/reach.wasm", "--destination", "brand-reports"])?;
     let reach = shell.run_question("reach", "out/reports/reach-r1.parquet")?;

@@ -1,5 +1,7 @@
 //! The approvals in an agreement's folder.
 
+use std::collections::BTreeSet;
+
 use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
 use glovebox_trust::approval::{self, Approval};
@@ -64,14 +66,42 @@ pub(crate) fn read_approvals(
             "let each party sign with `glovebox approve`",
         ));
     }
-    let verify = |name: &String| {
-        let bytes = read(dir, &format!("{folder}/{name}"), TEXT_BYTES_MAX, Code::AgreementInvalid)?;
-        let Signers { registry, now, is_logged } = *signers;
-        let is_logged = is_logged(&glovebox_trust::sha256_hex(&bytes));
-        approval::verify(&bytes, registry, agreement_id, now, is_logged).map_err(|denial| {
-            let remedy = "remove it, and let the person sign this agreement with `glovebox approve`";
-            Fault::of(&format!("the approval {name}"), &denial, remedy)
-        })
+    let verified = names.iter().map(|name| verify(dir, folder, name, agreement_id, signers));
+    verified.collect::<Result<_>>().map(distinct)
+}
+
+/// A copy under another name is the same approval.
+fn distinct(mut approvals: Vec<Approval>) -> Vec<Approval> {
+    let mut seen = BTreeSet::new();
+    approvals.retain(|approval| seen.insert(approval.sha256().to_owned()));
+    approvals
+}
+
+/// Reads those approvals that a receipt names, whatever stands beside them by now.
+pub(crate) fn read_recorded(
+    dir: &Dir,
+    folder: &str,
+    agreement_id: &str,
+    signers: &Signers<'_>,
+    records: &[ApprovalRecord],
+) -> Result<Vec<Approval>> {
+    let names = list_files(dir, folder, SIGNATURE_SUFFIX, APPROVALS_MAX, Code::AgreementInvalid)?;
+    let is_recorded = |name: &&String| {
+        let bytes = read(dir, &format!("{folder}/{name}"), TEXT_BYTES_MAX, Code::AgreementInvalid);
+        let sha256 = bytes.map(|bytes| glovebox_trust::sha256_hex(&bytes));
+        sha256.is_ok_and(|sha256| records.iter().any(|record| record.sha256 == sha256))
     };
-    names.iter().map(verify).collect()
+    let recorded = names.iter().filter(is_recorded);
+    let verified = recorded.map(|name| verify(dir, folder, name, agreement_id, signers));
+    verified.collect::<Result<_>>().map(distinct)
+}
+
+fn verify(dir: &Dir, folder: &str, name: &str, agreement_id: &str, signers: &Signers<'_>) -> Result<Approval> {
+    let bytes = read(dir, &format!("{folder}/{name}"), TEXT_BYTES_MAX, Code::AgreementInvalid)?;
+    let Signers { registry, now, is_logged } = *signers;
+    let is_logged = is_logged(&glovebox_trust::sha256_hex(&bytes));
+    approval::verify(&bytes, registry, agreement_id, now, is_logged).map_err(|denial| {
+        let remedy = "remove it, and let the person sign this agreement with `glovebox approve`";
+        Fault::of(&format!("the approval {name}"), &denial, remedy)
+    })
 }

@@ -94,7 +94,10 @@ pub(crate) fn latest(dir: &Dir, party: &str) -> Result<Option<u64>> {
         return Ok(None);
     }
     let names = list_files(dir, &folder, SIGNATURE_SUFFIX, LISTS_MAX, Code::RevocationsMissing)?;
-    let version = |name: &String| name.strip_suffix(SIGNATURE_SUFFIX).and_then(|number| number.parse().ok());
+    let version = |name: &String| {
+        let number = name.strip_suffix(SIGNATURE_SUFFIX)?;
+        number.parse().ok().filter(|version: &u64| version.to_string() == number)
+    };
     Ok(names.iter().filter_map(version).max())
 }
 

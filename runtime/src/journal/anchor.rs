@@ -1,6 +1,8 @@
 //! What this host remembers of a room outside of the room's folder: whoever restores a backup of the one does not
 //! restore the other.
 
+use std::time::Duration;
+
 use cap_std::fs::Dir;
 use glovebox_trust::log::tree::Hash;
 use serde::{Deserialize, Serialize};
@@ -59,12 +61,37 @@ impl Anchor {
 pub(super) struct AnchorFile {
     folder: Dir,
     name: String,
+    room: String,
+    registry_sha256: String,
 }
+
+/// For how long a command waits for another one that writes to the same room.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl AnchorFile {
     /// One file per room, named after its first registry: another room of the same name is another room.
     pub(super) fn new(folder: Dir, room: &str, registry_sha256: &str) -> Self {
-        Self { folder, name: format!("{room}-{}.json", registry_sha256.get(..16).unwrap_or(registry_sha256)) }
+        let name = format!("{room}-{}.json", registry_sha256.get(..16).unwrap_or(registry_sha256));
+        Self { folder, name, room: room.into(), registry_sha256: registry_sha256.into() }
+    }
+
+    /// One writer of a room at a time. The lock lies beside the anchor, where no one who writes to the room can remove
+    /// it; the system gives it back when a process ends, however it ends.
+    pub(super) fn lock(&self) -> Result<std::fs::File> {
+        let file = files::open_lock(&self.folder, &format!("{}.lock", self.name));
+        let file = file.map_err(|error| self.damaged(&error.to_string()))?;
+        let mut waited = Duration::ZERO;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(std::fs::TryLockError::WouldBlock) if waited < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                    waited += PAUSE;
+                }
+                Err(error) => return Err(self.damaged(&format!("it stays locked: {error}"))),
+            }
+        }
     }
 
     pub(super) fn read(&self) -> Result<Option<Anchor>> {
@@ -74,7 +101,13 @@ impl AnchorFile {
             Err(error) => return Err(self.damaged(&error.to_string())),
         };
         let anchor: Anchor = parse::json(&bytes).map_err(|why| self.damaged(&why))?;
-        if anchor.version == 1 { Ok(Some(anchor)) } else { Err(self.damaged("it has an unknown version")) }
+        if anchor.version != 1 {
+            return Err(self.damaged("it has an unknown version"));
+        }
+        if (&anchor.room, &anchor.registry_sha256) != (&self.room, &self.registry_sha256) {
+            return Err(self.damaged("it is of another room"));
+        }
+        Ok(Some(anchor))
     }
 
     pub(super) fn write(&self, anchor: &Anchor) -> Result<()> {

@@ -73,11 +73,7 @@ impl Facts {
             }
             RECEIPT_TYPE => {
                 let statement: Statement<RunRecord> = parse(payload, RECEIPT_TYPE)?;
-                let record = &statement.predicate;
-                self.learn_time(record.finished_at());
-                if !record.charges().is_empty() {
-                    self.charged.insert(record.run_id().into(), record.charges().to_vec());
-                }
+                self.learn_receipt(&statement.predicate);
             }
             _ => return Err(unreadable()),
         }
@@ -88,10 +84,8 @@ impl Facts {
         let certificate = &statement.predicate;
         let agreement_id = statement.subject_sha256().to_owned();
         self.learn_time(&certificate.not_before);
-        self.registry = Some(certificate.registry.clone());
-        for list in &certificate.revocations {
-            self.revocations.insert(list.party.clone(), list.clone());
-        }
+        self.learn_registry(&certificate.registry);
+        certificate.revocations.iter().for_each(|list| self.learn_list(list));
         for approval in &certificate.approvals {
             let sequences = self.sequences.entry(approval.name()).or_default();
             sequences.insert(approval.sequence, approval.sha256.clone());
@@ -108,6 +102,31 @@ impl Facts {
             not_after: clock::from_text(&certificate.not_after),
         };
         self.open.insert(certificate.run_id.clone(), open);
+    }
+
+    /// Refusals count as well: what a party has withdrawn stays withdrawn, though nothing ran.
+    fn learn_receipt(&mut self, record: &RunRecord) {
+        if let Some(registry) = record.registry() {
+            self.learn_registry(registry);
+        }
+        record.revocations().iter().for_each(|list| self.learn_list(list));
+        // A run without a certificate has no time that anyone vouches for.
+        if self.certified.contains_key(record.run_id()) {
+            self.learn_time(record.finished_at());
+            self.charged.insert(record.run_id().into(), record.charges().to_vec());
+        }
+    }
+
+    fn learn_registry(&mut self, registry: &RegistryPin) {
+        if self.registry.as_ref().is_none_or(|known| known.version < registry.version) {
+            self.registry = Some(registry.clone());
+        }
+    }
+
+    fn learn_list(&mut self, list: &ListRecord) {
+        if self.revocations.get(&list.party).is_none_or(|known| known.version < list.version) {
+            self.revocations.insert(list.party.clone(), list.clone());
+        }
     }
 
     fn learn_time(&mut self, text: &str) {
@@ -163,15 +182,20 @@ impl Facts {
         }
     }
 
+    /// Refuses a run that its accounts cannot pay. The log is what counts, for it cannot be rolled back alone: a run that
+    /// was certified and has no receipt may have been charged, and so counts as charged.
+    pub(crate) fn check_budget(&self, charges: &[Charge]) -> Result<()> {
+        let paid = |run: &String, certified: &'_ Vec<Charge>| self.charged.get(run).unwrap_or(certified).clone();
+        let all: Vec<Charge> = self.certified.iter().flat_map(|(run, certified)| paid(run, certified)).collect();
+        charges.iter().try_for_each(|charge| {
+            let spent = all.iter().filter(|paid| paid.account == charge.account).map(|paid| paid.cost);
+            charge.check_affordable(spent)
+        })
+    }
+
     /// Refuses an agreement that was replaced, or run as often as it allows.
     pub(crate) fn check_agreement(&self, agreement: &Agreement, agreement_id: &str) -> Result<()> {
-        if self.superseded.contains(agreement_id) {
-            return Err(Fault::new(
-                Code::AgreementSuperseded,
-                "a later revision, which replaces this one, has been run",
-                "run the later revision, or compose and approve a new one",
-            ));
-        }
+        self.check_superseded(agreement_id)?;
         let used = self.runs.get(agreement_id).copied().unwrap_or(0);
         if used >= agreement.budget.runs_max {
             return Err(Fault::new(
@@ -181,6 +205,18 @@ impl Facts {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses an agreement that another one has replaced by running.
+    pub(crate) fn check_superseded(&self, agreement_id: &str) -> Result<()> {
+        if !self.superseded.contains(agreement_id) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Code::AgreementSuperseded,
+            "a later revision, which replaces this one, has been run",
+            "run the later revision, or compose and approve a new one",
+        ))
     }
 
     /// Refuses a request that was made before.
@@ -216,7 +252,8 @@ impl Facts {
             charges.sort_by_key(|(account, _)| *account);
             posted.get(run).is_some_and(|posted| *posted == charges)
         };
-        if let Some((run, _)) = self.charged.iter().find(|(run, charges)| !matches(charges, run)) {
+        let mut paid = self.charged.iter().filter(|(_, charges)| !charges.is_empty());
+        if let Some((run, _)) = paid.find(|(run, charges)| !matches(charges, run)) {
             return Err(rolled_back(&format!("the ledger does not have the charge of run {run}, which the log has")));
         }
         let unknown = |run: &&&str| !self.certified.get(**run).is_some_and(|charges| matches(charges, run));

@@ -38,6 +38,12 @@ impl Charge {
         };
         Self { account, cost, lifetime }
     }
+
+    /// Whether the account can pay this, after all that it paid before.
+    pub(crate) fn check_affordable(&self, paid: impl Iterator<Item = Cost>) -> Result<()> {
+        let spent = paid.fold(cost(0, 0, 0), |sum, paid| sum.plus(&paid));
+        if spent.plus(&self.cost).is_within(&self.lifetime) { Ok(()) } else { Err(exhausted(self, &spent)) }
+    }
 }
 
 /// What an account has spent.
@@ -167,14 +173,8 @@ fn no_ledger(why: &str) -> Fault {
 /// What is spent after the charge, if the account can pay it.
 fn affordable(connection: &Connection, charge: &Charge) -> Result<Cost> {
     let spent = spent(connection, &charge.account)?;
-    let after = Cost {
-        epsilon_micros: Epsilon::from_micros(spent.epsilon_micros.micros() + charge.cost.epsilon_micros.micros()),
-        delta_femtos: Delta::from_femtos(spent.delta_femtos.femtos() + charge.cost.delta_femtos.femtos()),
-        bits_per_id: spent.bits_per_id + charge.cost.bits_per_id,
-    };
-    let within = after.epsilon_micros <= charge.lifetime.epsilon_micros
-        && after.delta_femtos <= charge.lifetime.delta_femtos
-        && after.bits_per_id <= charge.lifetime.bits_per_id;
+    let after = spent.plus(&charge.cost);
+    let within = after.is_within(&charge.lifetime);
     if within { Ok(after) } else { Err(exhausted(charge, &spent)) }
 }
 

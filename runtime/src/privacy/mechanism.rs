@@ -19,6 +19,25 @@ pub struct Cost {
     pub bits_per_id: u32,
 }
 
+impl Cost {
+    /// Both, one after the other: basic composition.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let epsilon = self.epsilon_micros.micros().saturating_add(other.epsilon_micros.micros());
+        let delta = self.delta_femtos.femtos().saturating_add(other.delta_femtos.femtos());
+        Self {
+            epsilon_micros: Epsilon::from_micros(epsilon),
+            delta_femtos: Delta::from_femtos(delta),
+            bits_per_id: self.bits_per_id.saturating_add(other.bits_per_id),
+        }
+    }
+
+    pub(super) fn is_within(&self, limit: &Self) -> bool {
+        self.epsilon_micros <= limit.epsilon_micros
+            && self.delta_femtos <= limit.delta_femtos
+            && self.bits_per_id <= limit.bits_per_id
+    }
+}
+
 /// The noise of one measure, for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

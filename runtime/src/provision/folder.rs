@@ -20,6 +20,7 @@ use object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+use sha2::Digest;
 
 /// How much of a file a streamed read holds at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -44,6 +45,22 @@ impl SourceFile {
 
     pub(super) const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// SHA-256 of the whole file.
+    pub(super) fn sha256(&self) -> io::Result<String> {
+        let mut digest = sha2::Sha256::new();
+        let mut buffer = vec![0; CHUNK_BYTES as usize];
+        let mut offset = 0;
+        while offset < self.size {
+            let read = self.read_at(&mut buffer, offset)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            digest.update(&buffer[..read]);
+            offset += read as u64;
+        }
+        Ok(data_encoding::HEXLOWER.encode(&digest.finalize()))
     }
 
     /// Reads at a position, without moving any shared cursor.

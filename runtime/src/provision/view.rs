@@ -20,12 +20,12 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use futures::TryStreamExt;
 
-use super::Access;
 use super::folder::{Folder, SourceFile, URL};
 use super::schema::{KeyType, ViewSchema, sortable};
 use super::session::{Share, sorters, state};
 use super::sort;
 use super::table::FileTable;
+use super::{Access, SourceDigest};
 use crate::error::{Code, Fault, Result};
 use crate::room::{Slot, View};
 
@@ -42,7 +42,9 @@ pub(super) struct PlannedView {
     share: Share,
     state: SessionState,
     plan: LogicalPlan,
+    /// The files, and where they lay.
     files: Vec<Arc<SourceFile>>,
+    paths: Vec<String>,
 }
 
 impl PlannedView {
@@ -50,6 +52,7 @@ impl PlannedView {
     pub(super) async fn new(access: &dyn Access, view: &View, share: &Share) -> Result<Self> {
         let sources = open_sources(access, view)?;
         let files = sources.iter().map(|source| Arc::clone(&source.file)).collect();
+        let paths = sources.iter().map(|source| source.path.clone()).collect();
         let folder = Folder::new(sources.iter().map(|source| (source.name.clone(), Arc::clone(&source.file))));
         let state = state(folder, share).map_err(|error| internal(view, &error))?;
         for source in sources {
@@ -57,7 +60,7 @@ impl PlannedView {
         }
         let plan = plan_sql(&state, view).await?;
         let schema = ViewSchema::new(view, plan.schema())?;
-        Ok(Self { schema, unit: view.unit.clone(), share: share.clone(), state, plan, files })
+        Ok(Self { schema, unit: view.unit.clone(), share: share.clone(), state, plan, files, paths })
     }
 
     pub(super) const fn schema(&self) -> &ViewSchema {
@@ -85,6 +88,16 @@ impl PlannedView {
         let with_unit = all.clone().alias(ALIAS).and_then(|rows| rows.filter(column(&self.unit).is_not_null()));
         let rows = self.has_any(Ok(all)).await?;
         Ok((rows, rows && self.has_any(with_unit).await?))
+    }
+
+    /// What the view's files hold, by digest.
+    pub(super) fn digests(&self) -> Result<Vec<SourceDigest>> {
+        let view = self.schema.view();
+        let digest = |(path, file): (&String, &Arc<SourceFile>)| {
+            let sha256 = file.sha256().map_err(|error| unreadable_source(view, path, &error.to_string()))?;
+            Ok(SourceDigest { view: view.into(), source: path.clone(), sha256 })
+        };
+        self.paths.iter().zip(&self.files).map(digest).collect()
     }
 
     /// Whether every file still is what it was when it was opened.

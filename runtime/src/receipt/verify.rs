@@ -7,10 +7,10 @@ use glovebox_trust::Principal;
 use glovebox_trust::approval::Approval;
 use glovebox_trust::envelope::{self, IN_TOTO, Statement};
 use glovebox_trust::log::proof::Proof;
-use glovebox_trust::registry::Scope;
+use glovebox_trust::registry::{OpenedBy, Scope};
 use serde::Serialize;
 
-use super::{Confirmation, Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord, certificate_path, file_name, proof_path};
+use super::{Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord, certificate_path, file_name, proof_path};
 use crate::clock;
 use crate::destination::{self, Opening, opening_path};
 use crate::error::{Code, Fault, Result};
@@ -59,7 +59,8 @@ pub(crate) struct Evidence {
     agreement: Agreement,
     agreement_id: String,
     approvals: Vec<ApprovalRecord>,
-    confirmed: Confirmation,
+    registry: RegistryPin,
+    revocations: Vec<ListRecord>,
 }
 
 impl Evidence {
@@ -80,8 +81,8 @@ impl Evidence {
     }
 
     /// The terms, and what they were approved under.
-    pub(crate) fn into_terms(self) -> (Agreement, String, Vec<ApprovalRecord>, Confirmation) {
-        (self.agreement, self.agreement_id, self.approvals, self.confirmed)
+    pub(crate) fn into_terms(self) -> (Agreement, String, Vec<ApprovalRecord>, RegistryPin, Vec<ListRecord>) {
+        (self.agreement, self.agreement_id, self.approvals, self.registry, self.revocations)
     }
 }
 
@@ -137,7 +138,10 @@ fn examine(dir: &Dir, path: &str, root: Option<&str>, now: DateTime<Utc>) -> Res
                 envelope::open(&bytes, IN_TOTO, [((), certified.key)]).map_err(|denial| invalid(denial.fact()))?;
             (opened.payload, runtime)
         }
-        _ => signers.open(&bytes)?,
+        _ => {
+            let opened = signers.open(&bytes)?;
+            (opened.payload, opened.principal)
+        }
     };
     let statement: Statement<RunRecord> =
         Statement::parse(&payload, RECEIPT_TYPE).map_err(|denial| invalid(denial.fact()))?;
@@ -225,8 +229,9 @@ impl Signing<'_> {
             return Ok((None, None));
         }
         let bytes = gate::read(self.dir, &path, TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
-        let (payload, runtime) = self.open(&bytes)?;
-        let certified = Certified::parse(&payload).map_err(|denial| invalid(denial.fact()))?;
+        let opened = self.open(&bytes)?;
+        let runtime = opened.principal;
+        let certified = Certified::parse(&opened.payload, &opened.key).map_err(|denial| invalid(denial.fact()))?;
         if certified.certificate.runtime != runtime.to_string() || certified.certificate.run_id != self.run_id {
             return Err(invalid("the certificate is of another run or runtime"));
         }
@@ -234,9 +239,9 @@ impl Signing<'_> {
     }
 
     /// What a registered runtime signed.
-    fn open(&self, bytes: &[u8]) -> Result<(Vec<u8>, Principal)> {
+    fn open(&self, bytes: &[u8]) -> Result<OpenedBy> {
         let opened = self.chain.current().open(bytes, IN_TOTO, Scope::Runtime, self.now, self.is_logged);
-        opened.map(|opened| (opened.payload, opened.principal)).map_err(|denial| invalid(denial.fact()))
+        opened.map_err(|denial| invalid(denial.fact()))
     }
 }
 
@@ -261,7 +266,8 @@ impl Release<'_> {
         )?;
         let began = clock::from_text(&certificate.not_before).ok_or_else(|| invalid("the certificate has no time"))?;
         // The minute is all that is told of it: people may have signed within it.
-        let approvals = self.approvals(&bytes, &certificate.registry, began + TimeDelta::seconds(59))?;
+        let began = began + TimeDelta::seconds(59);
+        let approvals = self.approvals(&bytes, &certificate.registry, began)?;
         let agreement = approvals.1;
         let records: Vec<ApprovalRecord> = approvals.0.iter().map(ApprovalRecord::of).collect();
         findings.require(
@@ -270,10 +276,8 @@ impl Release<'_> {
         )?;
         self.lists(&agreement, &approvals.0, &certificate.registry, &certificate.revocations, began)?;
         let ended = clock::from_text(&record.finished_at).ok_or_else(|| invalid("it has no end"))?;
-        let confirmed = &released.confirmed;
-        // The minute is all that a receipt tells: a list may have been signed within it.
-        let ended_at_most = ended + TimeDelta::minutes(1);
-        self.lists(&agreement, &approvals.0, &confirmed.registry, &confirmed.revocations, ended_at_most)?;
+        let confirmed = record.registry.as_ref().ok_or_else(|| invalid("it names no registry"))?;
+        self.lists(&agreement, &approvals.0, confirmed, &record.revocations, ended)?;
         findings.require(true, "no party had withdrawn anything, when it began and when the output got its name")?;
 
         findings.require(
@@ -304,7 +308,8 @@ impl Release<'_> {
             agreement,
             agreement_id: self.agreement_id.into(),
             approvals: records,
-            confirmed: confirmed.clone(),
+            registry: confirmed.clone(),
+            revocations: record.revocations.clone(),
         })
     }
 
@@ -315,7 +320,9 @@ impl Release<'_> {
         registry.check_expiry(began).map_err(|denial| invalid(denial.fact()))?;
         let signers = Signers { registry, now: began, is_logged: &|_| true };
         let folder = &self.record.agreement_path;
-        let approvals = gate::read_approvals(self.dir, folder, self.agreement_id, &signers).map_err(contradicted)?;
+        let records = &self.record.approvals;
+        let approvals = gate::read_recorded(self.dir, folder, self.agreement_id, &signers, records);
+        let approvals = approvals.map_err(contradicted)?;
         let agreement = Agreement::parse(bytes).map_err(contradicted)?;
         gate::check_quorum(&agreement, self.agreement_id, &approvals, registry).map_err(contradicted)?;
         Ok((approvals, agreement))
@@ -339,20 +346,12 @@ impl Release<'_> {
     ) -> Result<()> {
         let chain = self.chain_at(pin)?;
         let parties: Vec<&str> = records.iter().map(|list| list.party.as_str()).collect();
-        if !parties.iter().copied().eq(agreement.required_parties()) {
+        if !parties.iter().copied().eq(gate::concerned(agreement, &self.record.approvals)) {
             return Err(invalid("it does not name a list of revocations of every party"));
         }
-        let fingerprint = self.runtime_fingerprint(&chain)?;
         let lists = gate::Lists::at(self.dir, chain.current(), records, at).map_err(contradicted)?;
-        let run = gate::run_facts(agreement, self.agreement_id, &fingerprint);
+        let run = gate::run_facts(agreement, self.agreement_id, &self.certified.runtime_fingerprint);
         lists.check(&run, approvals).map_err(contradicted)
-    }
-
-    fn runtime_fingerprint(&self, chain: &Chain) -> Result<String> {
-        let runtime = &self.certified.certificate.runtime;
-        let mut keys = chain.current().keys(Scope::Runtime);
-        let key = keys.find(|(name, _)| name.to_string() == *runtime).map(|(_, key)| key.fingerprint());
-        key.ok_or_else(|| invalid("the runtime was not registered when it ran"))
     }
 
     fn mechanism(&self, agreement: &Agreement, findings: &mut Findings) -> Result<Mechanism> {
@@ -390,11 +389,8 @@ impl Release<'_> {
 
     /// What has been withdrawn since does not undo the run, but whoever relies on it should know.
     fn since(&self, agreement: &Agreement, approvals: &[Approval], now: DateTime<Utc>, findings: &mut Findings) {
-        let Ok(fingerprint) = self.runtime_fingerprint(self.chain) else {
-            return findings.note("since then, the runtime has left the registry");
-        };
-        let run = gate::run_facts(agreement, self.agreement_id, &fingerprint);
-        let parties = agreement.required_parties();
+        let run = gate::run_facts(agreement, self.agreement_id, &self.certified.runtime_fingerprint);
+        let parties = gate::concerned(agreement, &self.record.approvals);
         if let Ok(lists) = gate::Lists::read(self.dir, self.chain.current(), parties, now)
             && let Err(fault) = lists.check(&run, approvals)
         {

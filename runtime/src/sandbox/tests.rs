@@ -9,8 +9,10 @@ use wasmtime::{Engine, Instance, Module, OptLevel, Store};
 
 use super::engine::Question;
 use super::profile::config;
+use super::profile::{profile, profile_sha256};
 use super::screen::FEATURES;
-use super::{Figures, World, ask_in_parallel, profile, profile_sha256, world};
+use super::world::{World, world};
+use super::{Figures, ask_in_parallel};
 use crate::error::{Code, Result};
 use crate::privacy::Tally;
 use crate::provision::{Rows, Unit, UnitKey};

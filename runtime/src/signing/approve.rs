@@ -2,17 +2,17 @@
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, TimeDelta, Utc};
-use glovebox_trust::Principal;
 use glovebox_trust::approval::{self, Draft, Terms};
-use glovebox_trust::keys::Signer;
+use glovebox_trust::envelope::{self, IN_TOTO};
+use glovebox_trust::keys::{PublicKey, Signer};
 use glovebox_trust::registry::{Registry, Scope};
+use glovebox_trust::{INTEGER_MAX, Principal};
 
 use super::foreign::{foreign_folder, sign_for_others};
 use super::revoke::{renew_if_stale, withdrawn_through};
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::{self, Chain, SIGNATURE_SUFFIX, quorum_of};
-use crate::parse;
 use crate::random::Random;
 use crate::room::{Agreement, sha256_hex};
 
@@ -29,8 +29,16 @@ pub struct Approved {
     pub list: Option<String>,
 }
 
-/// Signs an agreement for the key's holder and writes the approval beside it.
-pub fn approve(dir: &Dir, folder: &str, key: &dyn Signer, now: DateTime<Utc>, random: &mut Random) -> Result<Approved> {
+/// Signs an agreement for the key's holder and writes the approval beside it. `expected` is the id of the agreement that
+/// the person has read. Who has approved it already, has: the approval stays as it is.
+pub fn approve(
+    dir: &Dir,
+    folder: &str,
+    expected: Option<&str>,
+    key: &dyn Signer,
+    now: DateTime<Utc>,
+    random: &mut Random,
+) -> Result<Approved> {
     let room = gate::read_room(dir)?;
     let chain = Chain::read(dir, &room.id)?;
     let bytes = gate::read_agreement(dir, folder)?;
@@ -50,6 +58,17 @@ pub fn approve(dir: &Dir, folder: &str, key: &dyn Signer, now: DateTime<Utc>, ra
         )
     })?;
     let agreement_id = sha256_hex(&bytes);
+    if expected.is_some_and(|expected| expected != agreement_id) {
+        let fact = format!("{folder} has the id {agreement_id}, which is not what you have read");
+        return Err(Fault::new(Code::SubjectMismatch, fact, "read the agreement that is there now"));
+    }
+    let path = format!("{folder}/{}.{}{SIGNATURE_SUFFIX}", principal.party, principal.member);
+    if files::read(dir, &path, ENVELOPE_BYTES_MAX)
+        .is_ok_and(|there| approval::verify(&there, registry, &agreement_id, now, false).is_ok())
+    {
+        let list = renew_if_stale(dir, registry, &principal, key, now)?;
+        return Ok(Approved { principal, path, list });
+    }
     let owners = agreement.owners().collect();
     let recipient = agreement.destination.recipient.as_str();
     let terms = Terms { agreement_id: &agreement_id, kind: quorum_of(agreement.kind), owners: &owners, recipient };
@@ -59,14 +78,13 @@ pub fn approve(dir: &Dir, folder: &str, key: &dyn Signer, now: DateTime<Utc>, ra
         principal: &principal,
         role: terms.role_of(&principal.party),
         agreement_id: &agreement_id,
-        sequence: next_sequence(dir, registry, &principal, now)?,
+        sequence: next_sequence(dir, registry, &principal, &key.public(), now)?,
         registry_version: registry.version(),
         approved_at: now,
         not_after: not_after + TimeDelta::seconds(1),
         nonce: random.bytes(),
     };
     let sealed = approval::seal(&draft, key).map_err(|why| cannot_sign(&why))?;
-    let path = format!("{folder}/{}.{}{SIGNATURE_SUFFIX}", principal.party, principal.member);
     sign_for_others(dir, &foreign_folder(folder, &principal), &principal, &bytes, key)?;
     write(dir, &path, &sealed)?;
     let list = renew_if_stale(dir, registry, &principal, key, now)?;
@@ -74,17 +92,31 @@ pub fn approve(dir: &Dir, folder: &str, key: &dyn Signer, now: DateTime<Utc>, ra
 }
 
 /// A person's approvals are counted over all agreements of the room, so that any of them can be withdrawn by its number.
-fn next_sequence(dir: &Dir, registry: &Registry, person: &Principal, now: DateTime<Utc>) -> Result<u64> {
+/// Only what this key has signed is counted: whatever else lies there could name any number.
+fn next_sequence(
+    dir: &Dir,
+    registry: &Registry,
+    person: &Principal,
+    key: &PublicKey,
+    now: DateTime<Utc>,
+) -> Result<u64> {
     let name = format!("{}.{}{SIGNATURE_SUFFIX}", person.party, person.member);
     let folders = files::list(dir, "agreements", "").map_err(|error| {
         Fault::new(Code::AgreementInvalid, format!("cannot list agreements: {error}"), "name the room's folder")
     })?;
     let sequence = |folder: &String| {
         let bytes = files::read(dir, &format!("agreements/{folder}/{name}"), ENVELOPE_BYTES_MAX).ok()?;
-        parse::unverified_payload(&bytes)?.get("predicate")?.get("sequence")?.as_u64()
+        let opened = envelope::open(&bytes, IN_TOTO, [((), *key)]).ok()?;
+        let statement: serde_json::Value = serde_json::from_slice(&opened.payload).ok()?;
+        statement.get("predicate")?.get("sequence")?.as_u64()
     };
     let last = folders.iter().filter_map(sequence).max().unwrap_or(0);
-    Ok(last.max(withdrawn_through(dir, registry, person, now)?) + 1)
+    let next = last.max(withdrawn_through(dir, registry, person, now)?).saturating_add(1);
+    if next <= INTEGER_MAX {
+        return Ok(next);
+    }
+    let fact = format!("{person} has no number left to sign with");
+    Err(Fault::new(Code::ApprovalReplayed, fact, "register the person under another name"))
 }
 
 fn cannot_sign(why: &str) -> Fault {

@@ -11,6 +11,7 @@ use glovebox_trust::quorum::Kind as QuorumKind;
 use glovebox_trust::registry::{self, Custody, KeyRecord, MemberKind, Registry, RegistryFile, Scope, Status};
 
 use super::keys::{read, store};
+use crate::clock;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::{self, Chain, REGISTRY_FILE, SIGNATURE_SUFFIX, registry_folder};
@@ -169,7 +170,14 @@ fn edit(dir: &Dir, now: DateTime<Utc>, change: impl FnOnce(&mut RegistryFile)) -
 }
 
 /// Signs the draft for the key's holder. It is in force as soon as enough have signed.
-pub fn sign_registry(dir: &Dir, key: &dyn Signer, now: DateTime<Utc>) -> Result<(Principal, Draft)> {
+///
+/// `expected` is the digest of the draft that the person has read.
+pub fn sign_registry(
+    dir: &Dir,
+    expected: Option<&str>,
+    key: &dyn Signer,
+    now: DateTime<Utc>,
+) -> Result<(Principal, Draft)> {
     let desk = Desk::open(dir, now)?;
     let document = gate::read_version(dir, desk.draft.version).map(|(document, _)| document).map_err(|_| {
         Fault::new(
@@ -185,6 +193,10 @@ pub fn sign_registry(dir: &Dir, key: &dyn Signer, now: DateTime<Utc>) -> Result<
             "correct it: every party needs a person, and a quorum for `root`",
         )
     })?;
+    if expected.is_some_and(|expected| expected != next.sha256()) {
+        let fact = format!("the draft has sha256 {}, which is not what you have read", next.sha256());
+        return Err(Fault::new(Code::RegistryInvalid, fact, "read it again with `glovebox registry show`"));
+    }
     let public = key.public();
     let signer = desk.current.iter().chain([&next]).find_map(|registry| root_signer(registry, &public));
     let signer = signer.ok_or_else(|| {
@@ -285,7 +297,9 @@ impl<'a> Desk<'a> {
             }
         }
         let mut next = self.draft.clone();
-        let record = KeyRecord::new(key, &holder.scopes(), now, now + TimeDelta::days(KEY_DAYS), custody);
+        // Receipts tell the minute: what is signed within it must be valid throughout.
+        let from = clock::to_the_minute(now);
+        let record = KeyRecord::new(key, &holder.scopes(), from, from + TimeDelta::days(KEY_DAYS), custody);
         next.add_key(&holder.principal, holder.kind, record)
             .map_err(|denial| Fault::of("the registry", &denial, "choose another name"))?;
         self.keep_default_quorum(&mut next);

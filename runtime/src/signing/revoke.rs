@@ -120,9 +120,29 @@ fn sign(
     Ok(Revoked { principal: principal.clone(), path, version: list.version, entries: list.entries.len(), expires })
 }
 
-/// A party's latest list, however old: nothing that was withdrawn is forgotten.
+/// A party's latest list, however old, with all that any of its lists has withdrawn: nothing is forgotten.
 fn previous(dir: &Dir, registry: &Registry, party: &String, now: DateTime<Utc>) -> Result<Option<RevocationsFile>> {
     let Some(version) = latest_list(dir, party)? else { return Ok(None) };
+    let mut latest = read_list(dir, registry, party, version, now)?;
+    for earlier in (1..version).rev() {
+        // What cannot be read any more was copied into the lists that came after.
+        let Ok(list) = read_list(dir, registry, party, earlier, now) else { continue };
+        for entry in list.entries {
+            if !latest.entries.iter().any(|known| (known.kind, &known.value) == (entry.kind, &entry.value)) {
+                latest.entries.push(entry);
+            }
+        }
+    }
+    Ok(Some(latest))
+}
+
+fn read_list(
+    dir: &Dir,
+    registry: &Registry,
+    party: &String,
+    version: u64,
+    now: DateTime<Utc>,
+) -> Result<RevocationsFile> {
     let path = list_path(party, version);
     let bytes = gate::read(dir, &path, 1 << 20, Code::RevocationsMissing)?;
     let remedy = "bring back the party's lists as they were";
@@ -132,8 +152,10 @@ fn previous(dir: &Dir, registry: &Registry, party: &String, now: DateTime<Utc>) 
         .map_err(|denial| Fault::of(&format!("the list {path}"), &denial, remedy))?;
     let list: RevocationsFile = json::parse(&opened.payload)
         .map_err(|why| Fault::new(Code::RevocationsMissing, format!("the list {path}: {why}"), remedy))?;
-    if (&opened.principal.party, &list.party, list.version) == (party, party, version) {
-        return Ok(Some(list));
+    let is_it = (&opened.principal.party, &list.party, list.version, list.room.as_str())
+        == (party, party, version, registry.room());
+    if is_it {
+        return Ok(list);
     }
     Err(Fault::new(Code::RevocationsMissing, format!("{path} is not version {version} of {party}'s list"), remedy))
 }

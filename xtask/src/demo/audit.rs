@@ -58,7 +58,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn sha256_of(path: &Path) -> Result<String> {
+pub(super) fn sha256_of(path: &Path) -> Result<String> {
     use sha2::Digest;
     Ok(data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(fs::read(path)?)))
 }
