@@ -191,10 +191,13 @@ fn bind_parameters(manifest: &Manifest, given: &[(String, String)]) -> Result<Ve
     manifest.parameters.iter().map(bind).collect()
 }
 
-/// Agreements are never written over: a change is a new revision in a folder of its own.
+/// Agreements are never written over: a change is a new revision in a folder of its own. A folder with nothing in it is
+/// what a process left that was killed before it wrote the agreement.
 fn next_folder(dir: &Dir, question: &str) -> (String, u32) {
     let folder = |revision: u32| format!("agreements/{question}-r{revision}");
-    let revision = (1..).find(|revision| !dir.exists(folder(*revision))).unwrap_or(u32::MAX);
+    let is_free =
+        |folder: String| !dir.exists(&folder) || files::list(dir, &folder, "").is_ok_and(|names| names.is_empty());
+    let revision = (1..).find(|revision| is_free(folder(*revision))).unwrap_or(u32::MAX);
     (folder(revision), revision)
 }
 
