@@ -21,6 +21,7 @@ use crate::room::{
     Agreement, BoundParameter, BoundView, Budget, FileDigest, Kind, Limits, Manifest, Reducer, Room, Runtime,
     sha256_hex,
 };
+use crate::signing;
 
 /// An agreement names at most so many that it replaces, the latest first.
 const SUPERSEDED_MAX: usize = 64;
@@ -82,6 +83,7 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
         )
     })?;
     let controls = room.controls(views.iter().map(|bound| bound.view.owner.as_str())).unwrap_or_default();
+    let _lock = signing::lock(dir)?;
     let (folder, revision) = next_folder(dir, &manifest.name);
     let replaced = if proposal.beside { None } else { previous(dir, &manifest.name, revision)? };
     let owners = views.iter().map(|bound| bound.view.owner.as_str());

@@ -8,6 +8,7 @@ use glovebox_trust::keys::Signer;
 use glovebox_trust::registry::{Registry, Scope};
 
 use super::foreign::{foreign_folder, sign_for_others};
+use super::lock;
 use super::revoke::{renew_if_stale, withdrawn_through};
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
@@ -49,6 +50,7 @@ pub fn approve(dir: &Dir, folder: &str, key: &dyn Signer, now: DateTime<Utc>, ra
             "register one with `glovebox key new --party PARTY --person PERSON`, and let the parties sign the registry",
         )
     })?;
+    let _lock = lock(dir)?;
     let agreement_id = sha256_hex(&bytes);
     let owners = agreement.owners().collect();
     let recipient = agreement.destination.recipient.as_str();
