@@ -21,6 +21,7 @@ use crate::room::{
     Agreement, BoundParameter, BoundView, Budget, FileDigest, Kind, Limits, Manifest, Reducer, Room, Runtime,
     sha256_hex,
 };
+use crate::signing;
 
 /// An agreement names at most so many that it replaces, the latest first.
 const SUPERSEDED_MAX: usize = 64;
@@ -82,6 +83,7 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
         )
     })?;
     let controls = room.controls(views.iter().map(|bound| bound.view.owner.as_str())).unwrap_or_default();
+    let _lock = signing::lock(dir)?;
     let (folder, revision) = next_folder(dir, &manifest.name);
     let replaced = if proposal.beside { None } else { previous(dir, &manifest.name, revision)? };
     let owners = views.iter().map(|bound| bound.view.owner.as_str());
@@ -191,10 +193,13 @@ fn bind_parameters(manifest: &Manifest, given: &[(String, String)]) -> Result<Ve
     manifest.parameters.iter().map(bind).collect()
 }
 
-/// Agreements are never written over: a change is a new revision in a folder of its own.
+/// Agreements are never written over: a change is a new revision in a folder of its own. A folder with nothing in it is
+/// what a process left that was killed before it wrote the agreement.
 fn next_folder(dir: &Dir, question: &str) -> (String, u32) {
     let folder = |revision: u32| format!("agreements/{question}-r{revision}");
-    let revision = (1..).find(|revision| !dir.exists(folder(*revision))).unwrap_or(u32::MAX);
+    let is_free =
+        |folder: String| !dir.exists(&folder) || files::list(dir, &folder, "").is_ok_and(|names| names.is_empty());
+    let revision = (1..).find(|revision| is_free(folder(*revision))).unwrap_or(u32::MAX);
     (folder(revision), revision)
 }
 

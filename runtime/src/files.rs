@@ -51,7 +51,7 @@ fn open_parent<'a>(dir: &Dir, path: &'a str, missing: Missing) -> io::Result<(Di
     let mut folder = dir.try_clone()?;
     for part in folders.split('/').filter(|part| !part.is_empty()) {
         if missing == Missing::Create && !folder.exists(part) {
-            folder.create_dir(part)?;
+            create_folder(&folder, part)?;
         }
         if folder.symlink_metadata(part)?.is_symlink() {
             return Err(io::Error::other("a folder on the way is a symlink"));
@@ -60,6 +60,14 @@ fn open_parent<'a>(dir: &Dir, path: &'a str, missing: Missing) -> io::Result<(Di
         folder = folder.open_dir_nofollow(part)?;
     }
     Ok((folder, name))
+}
+
+/// Makes a folder, durably. Another process may make the same one at the same time.
+fn create_folder(parent: &Dir, name: &str) -> io::Result<()> {
+    match parent.create_dir(name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|()| sync_dir(parent)),
+    }
 }
 
 /// Reads a whole regular file of at most `max` bytes.
@@ -166,7 +174,7 @@ fn create_temporary(folder: &Dir, name: &str) -> io::Result<(String, File)> {
     }
 }
 
-/// Makes a rename durable.
+/// Makes the names in a folder durable.
 fn sync_dir(dir: &Dir) -> io::Result<()> {
     dir.open(".")?.sync_all()
 }

@@ -93,10 +93,11 @@ impl<'a> Session<'a> {
         let tenure = Tenure { from: now, minutes: self.request.minutes };
         let principal = RunPrincipal::new(approved, names, charges, tenure, &self.dir, &mut self.random)?;
         let certificate = principal.certify(approved.agreement_id(), self.key)?;
+        records.push(certificate.clone());
+        held.append(&records, self.key)?;
+        // Only now: a certificate that the log did not take would speak against the receipt of that refusal.
         receipt::put(&self.dir, &certificate_path(&self.trace.run_id), &certificate)?;
         self.trace.certificate_sha256 = Some(sha256_hex(&certificate));
-        records.push(certificate);
-        held.append(&records, self.key)?;
         Ok(self.principal.insert(principal))
     }
 

@@ -55,7 +55,7 @@ impl Chain {
         let signed = Signed { document: &document, envelopes: &envelopes };
         let current = Registry::first(&signed, room).map_err(|denial| unsigned(&denial))?;
         let mut chain = Self { first: pin_of(&current), pins: vec![pin_of(&current)], current, pending: None };
-        while chain.current.version() < last && dir.exists(folder_of(chain.current.version() + 1)) {
+        while chain.current.version() < last && has_version(dir, chain.current.version() + 1) {
             let (document, envelopes) = read_version(dir, chain.current.version() + 1)?;
             match chain.current.next(&Signed { document: &document, envelopes: &envelopes }) {
                 Ok(next) => {
@@ -111,6 +111,11 @@ impl Chain {
 
 fn pin_of(registry: &Registry) -> RegistryPin {
     RegistryPin { version: registry.version(), sha256: registry.sha256().into() }
+}
+
+/// A folder alone is no version: whoever began to draft it may have been killed.
+fn has_version(dir: &Dir, version: u64) -> bool {
+    dir.exists(format!("{}/{REGISTRY_FILE}", folder_of(version)))
 }
 
 /// A version's file and the signatures beside it.

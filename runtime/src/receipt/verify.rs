@@ -158,7 +158,10 @@ fn examine(dir: &Dir, path: &str, root: Option<&str>, now: DateTime<Utc>) -> Res
         (Decision::Released, Some(released), None) => {
             let Some((certified, _)) = &certified else { return Err(invalid("the run had no principal")) };
             if !is_logged {
-                return Err(invalid("there is no proof that it is in the log"));
+                let fact = "the receipt does not verify: there is no proof that it is in the log";
+                let remedy =
+                    "make the proof with `glovebox log prove`; a receipt that the log does not have counts for nothing";
+                return Err(Fault::new(Code::ReceiptInvalid, fact, remedy));
             }
             let release =
                 Release { dir, chain: &chain, record: &record, released, certified, agreement_id: &agreement_id };

@@ -9,6 +9,7 @@ use glovebox_trust::registry::{Registry, Scope};
 use glovebox_trust::{INTEGER_MAX, Principal};
 
 use super::foreign::{foreign_folder, sign_for_others};
+use super::lock;
 use super::revoke::{renew_if_stale, withdrawn_through};
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
@@ -57,6 +58,7 @@ pub fn approve(
             "register one with `glovebox key new --party PARTY --person PERSON`, and let the parties sign the registry",
         )
     })?;
+    let _lock = lock(dir)?;
     let agreement_id = sha256_hex(&bytes);
     if expected.is_some_and(|expected| expected != agreement_id) {
         let fact = format!("{folder} has the id {agreement_id}, which is not what you have read");

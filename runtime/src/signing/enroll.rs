@@ -11,6 +11,7 @@ use glovebox_trust::quorum::Kind as QuorumKind;
 use glovebox_trust::registry::{self, Custody, KeyRecord, MemberKind, Registry, RegistryFile, Scope, Status};
 
 use super::keys::{read, store};
+use super::lock;
 use crate::clock;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
@@ -256,6 +257,7 @@ pub fn registry_status(dir: &Dir) -> Result<RegistryStatus> {
 /// Where the next version is drafted.
 struct Desk<'a> {
     dir: &'a Dir,
+    _lock: std::fs::File,
     current: Option<Registry>,
     draft: RegistryFile,
     is_new_room: bool,
@@ -264,6 +266,7 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     fn open(dir: &'a Dir, now: DateTime<Utc>) -> Result<Self> {
         let room = gate::read_room(dir)?;
+        let lock = lock(dir)?;
         let expires = now + TimeDelta::days(REGISTRY_DAYS);
         let is_new_room = !dir.exists(registry_folder(1));
         let current = match Chain::read(dir, &room.id) {
@@ -285,7 +288,7 @@ impl<'a> Desk<'a> {
                 next
             }
         };
-        Ok(Self { dir, current, draft, is_new_room })
+        Ok(Self { dir, _lock: lock, current, draft, is_new_room })
     }
 
     fn with_key(&self, holder: &Holder, key: &PublicKey, custody: Custody, now: DateTime<Utc>) -> Result<RegistryFile> {

@@ -20,9 +20,11 @@ pub(super) fn store(path: &Path, key: &SigningKey) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| unwritable(path, &error))?;
     let folder = files::open_dir(folder).map_err(|error| unwritable(path, &error))?;
     files::write(&folder, name, pem.as_bytes(), Existing::Refuse).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Fault::new(Code::KeyExists, format!("{} is there already", path.display()), "name another file with --key")
-        }
+        std::io::ErrorKind::AlreadyExists => Fault::new(
+            Code::KeyExists,
+            format!("{} is there already", path.display()),
+            "name another file with --key; a key that no registry has yet is put there with `key public` and `key add`",
+        ),
         _ => unwritable(path, &error),
     })
 }

@@ -8,6 +8,7 @@ use glovebox_trust::keys::Signer;
 use glovebox_trust::registry::{Registry, Scope};
 use glovebox_trust::revocations::{self, Entry, REVOCATIONS_TYPE, RevocationKind, RevocationsFile};
 
+use super::lock;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::{self, Chain, latest_list, list_path};
@@ -59,6 +60,7 @@ pub fn revoke(dir: &Dir, what: &Withdrawal<'_>, key: &dyn Signer, now: DateTime<
     if let Some((kind, value)) = what.other {
         entries.push(Entry::new(kind, value, what.reason, now));
     }
+    let _lock = lock(dir)?;
     sign(dir, chain.current(), &principal, &entries, key, now, what.days)
 }
 
