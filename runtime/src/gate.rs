@@ -137,7 +137,7 @@ pub(crate) fn admit(inquiry: &Inquiry<'_>, trace: &mut Trace) -> Result<Approved
     let dir = inquiry.dir;
     let bytes = read_agreement(dir, inquiry.folder)?;
     trace.agreement_id = Some(sha256_hex(&bytes));
-    let (terms, room) = check_terms(inquiry, &bytes)?;
+    let (terms, room) = check_terms(inquiry, &bytes, &mut trace.seen)?;
     trace.approvals.clone_from(&terms.approvals);
     let agreement = &terms.agreement;
     inquiry.facts.check_agreement(agreement, &terms.agreement_id)?;
@@ -187,9 +187,9 @@ impl Confirmed {
 }
 
 /// Asks once more: whoever has withdrawn meanwhile, or changed the room, stops the result.
-pub(crate) fn confirm(staged: StagedResult, inquiry: &Inquiry<'_>) -> Result<Confirmed> {
+pub(crate) fn confirm(staged: StagedResult, inquiry: &Inquiry<'_>, trace: &mut Trace) -> Result<Confirmed> {
     let bytes = read_agreement(inquiry.dir, inquiry.folder)?;
-    let (terms, _) = check_terms(inquiry, &bytes)?;
+    let (terms, _) = check_terms(inquiry, &bytes, &mut trace.seen)?;
     if terms.agreement_id != staged.approved().agreement_id() {
         let fact = format!("{AGREEMENT_FILE} is not the one that the run began with");
         return Err(Fault::new(Code::AgreementInvalid, fact, "leave the agreement's folder alone while it runs"));
@@ -197,12 +197,18 @@ pub(crate) fn confirm(staged: StagedResult, inquiry: &Inquiry<'_>) -> Result<Con
     Ok(Confirmed { staged, confirmation: Confirmation { registry: terms.registry, revocations: terms.revocations } })
 }
 
-/// Signatures over the agreement's digest come first; only then are its bytes parsed.
-fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8]) -> Result<(CheckedTerms, Room)> {
+/// Signatures over the agreement's digest come first; only then are its bytes parsed. What verified is noted in `seen`
+/// before anything is made of it: a withdrawal that was seen once is not forgotten because it led to a refusal.
+fn check_terms(
+    inquiry: &Inquiry<'_>,
+    bytes: &[u8],
+    seen: &mut Option<Confirmation>,
+) -> Result<(CheckedTerms, Room)> {
     let Inquiry { dir, folder, now, facts, .. } = *inquiry;
     let room = read_room(dir)?;
     let chain = Chain::read(dir, &room.id)?;
     chain.check(facts)?;
+    *seen = Some(Confirmation { registry: chain.pin(), revocations: Vec::new() });
     let registry = chain.current();
     registry.check_expiry(now).map_err(|denial| {
         Fault::of("the registry", &denial, "let the parties sign a next version with `glovebox registry renew`")
@@ -213,13 +219,14 @@ fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8]) -> Result<(CheckedTerms, Roo
     let approvals = read_approvals(dir, folder, &agreement_id, &signers)?;
     let agreement = Agreement::parse(bytes)?;
     let lists = Lists::read(dir, registry, agreement.required_parties(), now)?;
+    let revocations = lists.records();
+    facts.check_revocations(&revocations)?;
+    *seen = Some(Confirmation { registry: chain.pin(), revocations: revocations.clone() });
     let fingerprint = inquiry.runtime.fingerprint();
     lists.check(&run_facts(&agreement, &agreement_id, &fingerprint), &approvals)?;
     check_quorum(&agreement, &agreement_id, &approvals, registry)?;
 
     let records: Vec<ApprovalRecord> = approvals.iter().map(ApprovalRecord::of).collect();
-    let revocations = lists.records();
-    facts.check_revocations(&revocations)?;
     facts.check_sequences(&records)?;
     check_window(&agreement, now)?;
     check_runner(&agreement, registry, inquiry.runtime)?;

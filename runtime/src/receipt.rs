@@ -47,6 +47,8 @@ pub(crate) struct RunRecord {
     agreement_path: String,
     /// SHA-256 of the principal's certificate; none where the gate refused before there was one.
     certificate_sha256: Option<String>,
+    /// The registry and lists that the gate saw last; none where it saw no registry, or one that was rolled back.
+    seen: Option<Confirmation>,
     approvals: Vec<ApprovalRecord>,
     runtime: Runtime,
     /// SHA-256 of the program that ran.
@@ -80,7 +82,7 @@ struct ReleaseRecord {
     confirmed: Confirmation,
 }
 
-/// Under which registry and lists the gate let the result out.
+/// A registry and lists of revocations that verified: those under which the gate let the result out, or that it saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Confirmation {
@@ -100,6 +102,11 @@ impl RunRecord {
     pub(crate) fn charges(&self) -> &[Charge] {
         &self.charges
     }
+
+    /// The registry and lists that the gate saw last.
+    pub(crate) const fn seen(&self) -> Option<&Confirmation> {
+        self.seen.as_ref()
+    }
 }
 
 /// What is known of a run so far; a refusal's receipt can say no more than this.
@@ -109,6 +116,7 @@ pub(crate) struct Trace {
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) agreement_path: String,
     pub(crate) agreement_id: Option<String>,
+    pub(crate) seen: Option<Confirmation>,
     pub(crate) approvals: Vec<ApprovalRecord>,
     pub(crate) certificate_sha256: Option<String>,
     pub(crate) charges: Vec<Charge>,
@@ -123,6 +131,7 @@ impl Trace {
             started_at,
             agreement_path,
             agreement_id: None,
+            seen: None,
             approvals: Vec::new(),
             certificate_sha256: None,
             charges: Vec::new(),
@@ -168,6 +177,7 @@ pub(crate) fn seal(
         finished_at: to_the_minute(now),
         agreement_path: trace.agreement_path.clone(),
         certificate_sha256: trace.certificate_sha256.clone(),
+        seen: trace.seen.clone(),
         approvals: trace.approvals.clone(),
         runtime: Runtime::this(),
         build_sha256: crate::room::build_sha256(),

@@ -125,14 +125,16 @@ impl<'a> Session<'a> {
     }
 
     /// Asks the gate once more, right before the result gets its name.
-    pub(crate) fn confirm(&self, staged: StagedResult) -> Result<Confirmed> {
+    pub(crate) fn confirm(&mut self, staged: StagedResult) -> Result<Confirmed> {
         let desk = self.desk.as_ref().map_err(Clone::clone)?;
         let held = desk.journal.hold()?;
         let now = held.now(self.request.clock.now());
         if let Some(principal) = &self.principal {
             principal.check(now)?;
         }
-        gate::confirm(staged, &inquiry(&self.dir, &self.trace.agreement_path, now, &self.public, held.facts()))
+        let folder = self.trace.agreement_path.clone();
+        let inquiry = inquiry(&self.dir, &folder, now, &self.public, held.facts());
+        gate::confirm(staged, &inquiry, &mut self.trace)
     }
 
     /// Writes the receipt, ends the principal, and logs both. Returns the receipt's path.

@@ -75,6 +75,9 @@ impl Facts {
                 let statement: Statement<RunRecord> = parse(payload, RECEIPT_TYPE)?;
                 let record = &statement.predicate;
                 self.learn_time(record.finished_at());
+                if let Some(seen) = record.seen() {
+                    self.learn_seen(&seen.registry, &seen.revocations);
+                }
                 if !record.charges().is_empty() {
                     self.charged.insert(record.run_id().into(), record.charges().to_vec());
                 }
@@ -88,10 +91,7 @@ impl Facts {
         let certificate = &statement.predicate;
         let agreement_id = statement.subject_sha256().to_owned();
         self.learn_time(&certificate.not_before);
-        self.registry = Some(certificate.registry.clone());
-        for list in &certificate.revocations {
-            self.revocations.insert(list.party.clone(), list.clone());
-        }
+        self.learn_seen(&certificate.registry, &certificate.revocations);
         for approval in &certificate.approvals {
             let sequences = self.sequences.entry(approval.name()).or_default();
             sequences.insert(approval.sequence, approval.sha256.clone());
@@ -108,6 +108,18 @@ impl Facts {
             not_after: clock::from_text(&certificate.not_after),
         };
         self.open.insert(certificate.run_id.clone(), open);
+    }
+
+    /// The latest registry and lists count, whether a run was let through under them or refused because of them.
+    fn learn_seen(&mut self, registry: &RegistryPin, lists: &[ListRecord]) {
+        if self.registry.as_ref().is_none_or(|seen| seen.version < registry.version) {
+            self.registry = Some(registry.clone());
+        }
+        for list in lists {
+            if self.revocations.get(&list.party).is_none_or(|seen| seen.version < list.version) {
+                self.revocations.insert(list.party.clone(), list.clone());
+            }
+        }
     }
 
     fn learn_time(&mut self, text: &str) {
