@@ -1,6 +1,6 @@
 //! The only place that reads the time. Tests and replays pass their own.
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, DurationRound, SubsecRound, TimeDelta, Utc};
 
 /// Tells the time of a run.
 #[derive(Clone, Copy, Debug)]
@@ -23,3 +23,9 @@ impl Clock {
 }
 
 pub(crate) use glovebox_trust::{time_from_text as from_text, time_to_text as to_text};
+
+/// How long something took is an output too: the minute is what may be told of a run's times.
+#[must_use]
+pub(crate) fn to_the_minute(moment: DateTime<Utc>) -> DateTime<Utc> {
+    moment.duration_trunc(TimeDelta::minutes(1)).unwrap_or(moment)
+}

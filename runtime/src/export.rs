@@ -101,7 +101,7 @@ fn read_exportable(
         let (_, key) = key.ok_or_else(|| failed(&format!("the key of {person} is not in use")))?;
         let opened = envelope::open(&bytes, IN_TOTO, [((), *key)]).map_err(|denial| failed(denial.fact()))?;
         let envelope: Value = serde_json::from_slice(&bytes).map_err(|error| failed(&error.to_string()))?;
-        let signature = envelope["signatures"][0]["sig"].as_str().and_then(|text| BASE64.decode(text.as_bytes()).ok());
+        let signature = envelope["signatures"][0]["sig"].as_str().and_then(glovebox_trust::base64::decode);
         let signature = signature.ok_or_else(|| failed("a signature is not in standard base64"))?;
         let timestamp = files::read(dir, &format!("{folder}/{name}.tsr"), FILE_BYTES_MAX).ok();
         Ok(Exportable { person, key: *key, envelope, payload: opened.payload, signature, timestamp })

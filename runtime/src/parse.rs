@@ -15,7 +15,7 @@ pub(crate) fn toml<T: Serialize + DeserializeOwned>(text: &str) -> Result<T, Str
 /// What an envelope holds, as JSON, whoever signed it: for counting and for records that were verified before.
 pub(crate) fn unverified_payload(envelope: &[u8]) -> Option<serde_json::Value> {
     let envelope: serde_json::Value = serde_json::from_slice(envelope).ok()?;
-    let payload = data_encoding::BASE64.decode(envelope.get("payload")?.as_str()?.as_bytes()).ok()?;
+    let payload = glovebox_trust::base64::decode(envelope.get("payload")?.as_str()?)?;
     serde_json::from_slice(&payload).ok()
 }
 

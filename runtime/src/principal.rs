@@ -64,6 +64,7 @@ pub(crate) struct Decommission {
     pub(crate) run_id: String,
     pub(crate) principal: String,
     pub(crate) end: End,
+    /// To the minute, as in the receipt: this record is logged beside it.
     pub(crate) at: String,
 }
 
@@ -118,6 +119,7 @@ impl RunPrincipal {
     ) -> Result<Self> {
         let key = SigningKey::from_bytes(&random.bytes());
         let agreement = approved.agreement();
+        let from = clock::to_the_minute(tenure.from);
         let views = agreement.views.iter().map(|bound| &bound.view);
         let grants = views.clone().map(|view| Grant { view: view.id.clone(), owner: view.owner.clone() }).collect();
         let certificate = Certificate {
@@ -125,8 +127,8 @@ impl RunPrincipal {
             nonce: names.nonce.into(),
             runtime: names.runtime.into(),
             principal: key.public().to_hex(),
-            not_before: clock::to_text(tenure.from),
-            not_after: clock::to_text(tenure.from + TimeDelta::minutes(i64::from(tenure.minutes))),
+            not_before: clock::to_text(from),
+            not_after: clock::to_text(from + TimeDelta::minutes(i64::from(tenure.minutes) + 1)),
             question: agreement.question.clone(),
             revision: agreement.revision,
             supersedes: agreement.supersedes.clone(),
@@ -181,11 +183,8 @@ impl RunPrincipal {
     pub(crate) fn decommission(self, agreement_id: &str, runtime: &dyn Signer, at: DateTime<Utc>) -> Result<Vec<u8>> {
         let Certificate { run_id, principal, .. } = self.certificate;
         drop((self.key, self.folders));
-        decommissioned(
-            Decommission { run_id, principal, end: End::Closed, at: clock::to_text(at) },
-            agreement_id,
-            runtime,
-        )
+        let record = Decommission { run_id, principal, end: End::Closed, at: clock::to_text(clock::to_the_minute(at)) };
+        decommissioned(record, agreement_id, runtime)
     }
 }
 

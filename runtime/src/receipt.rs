@@ -12,7 +12,7 @@ mod verify;
 use std::io::Write;
 
 use cap_std::fs::Dir;
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use glovebox_trust::envelope::{self, IN_TOTO, Statement, Subject};
 use glovebox_trust::keys::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -173,8 +173,8 @@ pub(crate) fn seal(
         run_id: trace.run_id.clone(),
         decision: if outcome.is_ok() { Decision::Released } else { Decision::Refused },
         code: outcome.err().map(|code| code.as_str().into()),
-        started_at: to_the_minute(trace.started_at),
-        finished_at: to_the_minute(now),
+        started_at: clock::to_text(clock::to_the_minute(trace.started_at)),
+        finished_at: clock::to_text(clock::to_the_minute(now)),
         agreement_path: trace.agreement_path.clone(),
         certificate_sha256: trace.certificate_sha256.clone(),
         seen: trace.seen.clone(),
@@ -245,9 +245,4 @@ impl ReleaseRecord {
             confirmed: delivered.confirmation.clone(),
         }
     }
-}
-
-/// How long a run took is an output too; the minute is what remains of it.
-fn to_the_minute(moment: DateTime<Utc>) -> String {
-    clock::to_text(moment.duration_trunc(TimeDelta::minutes(1)).unwrap_or(moment))
 }

@@ -96,7 +96,8 @@ impl<'a> Session<'a> {
     /// Principals of processes that were killed can act no more: their end is logged by the next run.
     fn end_lost_runs(&self, facts: &Facts, now: DateTime<Utc>) -> Result<Vec<Vec<u8>>> {
         let end = |run: OpenRun| {
-            let (run_id, principal, at) = (run.run_id, run.principal, clock::to_text(now));
+            let (run_id, principal) = (run.run_id, run.principal);
+            let at = clock::to_text(clock::to_the_minute(now));
             let record = Decommission { run_id, principal, end: End::Lost, at };
             principal::decommissioned(record, &run.agreement_id, self.key)
         };

@@ -3,7 +3,7 @@
 //! Signed bytes are the pre-authentication encoding of DSSE 1.0.2 (protocol.md); the payload is handed out only
 //! after its signature verified, and is never canonicalised. Statements follow in-toto attestation v1.
 
-use data_encoding::{BASE64, BASE64URL};
+use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -178,7 +178,7 @@ pub fn open<T>(
 
 /// DSSE demands that both alphabets are read; padding and trailing bits must be canonical.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    BASE64.decode(text.as_bytes()).or_else(|_| BASE64URL.decode(text.as_bytes())).ok()
+    crate::base64::decode_either(text)
 }
 
 /// The bytes that a DSSE signature is over.
@@ -229,5 +229,16 @@ mod tests {
         envelope["signatures"].as_array_mut().unwrap().push(signature);
         assert_eq!(opens(&serde_json::to_vec(&envelope).unwrap()), Reason::SignatureMissing);
         assert_eq!(opens(&seal("application/other", b"{}", &key).unwrap()), Reason::PayloadType);
+    }
+
+    /// The library also takes several padded texts one after the other.
+    #[test]
+    fn what_is_signed_has_one_text() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let sealed = String::from_utf8(seal(IN_TOTO, b"aa", &key).unwrap()).unwrap();
+        let in_pieces = sealed.replace("YWE=", "YQ==YQ==");
+        assert_ne!(in_pieces, sealed);
+        let denial = open(in_pieces.as_bytes(), IN_TOTO, [((), key.public())]).unwrap_err();
+        assert_eq!(denial.reason(), Reason::Malformed);
     }
 }

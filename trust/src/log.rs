@@ -41,7 +41,7 @@ fn parse_number(text: &str) -> Option<u64> {
 
 /// A hash in canonical base64.
 fn parse_hash(text: &str) -> Option<tree::Hash> {
-    data_encoding::BASE64.decode(text.as_bytes()).ok()?.try_into().ok()
+    crate::base64::decode(text)?.try_into().ok()
 }
 
 fn print_hash(hash: &tree::Hash) -> String {

@@ -7,10 +7,12 @@ use anyhow::Result;
 use crate::cargo::cargo;
 use crate::guests;
 
-/// Builds the questions, then tests the questions on the host, the SDK, the runtime and these tasks.
+/// Builds the questions, then tests the questions on the host, what talks to networks, and the rest of the project.
 pub(crate) fn test(root: &Path) -> Result<()> {
     guests::build(root, &root.join("target/questions"))?;
     let questions = root.join("guest-examples");
     cargo(&questions, &["test", "--workspace", "--locked"], &[("CARGO_TARGET_DIR", &root.join("target/guest-host"))])?;
+    let exchange = root.join("exchange");
+    cargo(&exchange, &["test", "--locked"], &[("CARGO_TARGET_DIR", &root.join("target/exchange"))])?;
     cargo(root, &["test", "--workspace", "--locked"], &[])
 }

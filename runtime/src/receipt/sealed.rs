@@ -17,6 +17,8 @@ use crate::parse;
 use crate::sandbox::Figures;
 
 const SEALED_BYTES_MAX: u64 = 1 << 20;
+/// What is sealed is filled up to this length; the figures of a question with a hundred slots fit into it.
+const PADDED_BYTES: usize = 4 << 10;
 
 /// The sealed part of a run.
 #[derive(Serialize, Deserialize)]
@@ -39,7 +41,9 @@ impl Sealed {
     /// Encrypts to the auditor.
     pub(crate) fn seal(&self, auditor: &str) -> Result<Vec<u8>> {
         let recipient = parse_recipient(auditor)?;
-        let text = serde_json::to_vec(self).map_err(|error| unsealed(&error.to_string()))?;
+        let mut text = serde_json::to_vec(self).map_err(|error| unsealed(&error.to_string()))?;
+        // Encryption does not hide how long a text is, and how many digits a figure has is a figure as well.
+        text.resize(text.len().next_multiple_of(PADDED_BYTES), b' ');
         age::encrypt(&recipient, &text).map_err(|error| unsealed(&error.to_string()))
     }
 }
@@ -94,4 +98,29 @@ fn unsealed(why: &str) -> Fault {
         format!("the run's sealed part cannot be used: {why}"),
         "name the identity of the room's auditor with --identity; a room without an auditor seals nothing",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_part_is_as_long_for_few_units_as_for_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = folder.path().join("auditor.txt");
+        let auditor = new_auditor(&identity).unwrap();
+        let lengths = [0, 9, 10, u64::MAX].map(|figure| {
+            let rows_per_slot = vec![figure; 64];
+            let (units, answered, trapped, fuel, memory_bytes_max) = (figure, figure, figure, figure, figure);
+            let figures = Figures { units, answered, trapped, fuel, memory_bytes_max, rows_per_slot };
+            let time = || "2026-01-01T00:00:00Z".to_owned();
+            let (run_id, seed) = ("00".repeat(16), "11".repeat(32));
+            let part = Sealed { run_id, seed, started_at: time(), finished_at: time(), figures };
+            let sealed = part.seal(&auditor).unwrap();
+            let opened = open(&sealed, &identity).unwrap();
+            assert!(opened.figures == part.figures && opened.seed == part.seed);
+            sealed.len()
+        });
+        assert!(lengths.iter().all(|length| *length == lengths[0]), "{lengths:?}");
+    }
 }

@@ -260,7 +260,8 @@ impl Release<'_> {
             "the agreement is the one that the receipt and the certificate name",
         )?;
         let began = clock::from_text(&certificate.not_before).ok_or_else(|| invalid("the certificate has no time"))?;
-        let approvals = self.approvals(&bytes, &certificate.registry, began)?;
+        // The minute is all that is told of it: people may have signed within it.
+        let approvals = self.approvals(&bytes, &certificate.registry, began + TimeDelta::seconds(59))?;
         let agreement = approvals.1;
         let records: Vec<ApprovalRecord> = approvals.0.iter().map(ApprovalRecord::of).collect();
         findings.require(

@@ -9,6 +9,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256};
 
 use super::{does_not_verify, malformed};
+use crate::base64;
 use crate::denial::{Denial, Reason, Result};
 use crate::keys::{PublicKey, SignError, Signer};
 
@@ -63,7 +64,7 @@ impl VerifierKey {
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(format("a verifier key is not `NAME+ID+KEY`"));
         };
-        let key = BASE64.decode(key.as_bytes()).map_err(|_| format("a verifier key is not in base64"))?;
+        let key = base64::decode(key).ok_or_else(|| format("a verifier key is not in base64"))?;
         let algorithm = match key.first() {
             Some(1) => Algorithm::Ed25519,
             Some(4) => Algorithm::Cosignature,
@@ -141,8 +142,7 @@ impl SignatureLine {
     fn parse(line: &str) -> Result<Self> {
         let parts = line.strip_prefix("— ").and_then(|line| line.split_once(' ')).filter(|(name, _)| is_key_name(name));
         let (name, signature) = parts.ok_or_else(|| malformed("a signature is not `— NAME SIGNATURE`"))?;
-        let signature =
-            BASE64.decode(signature.as_bytes()).map_err(|_| malformed("a signature is not in canonical base64"))?;
+        let signature = base64::decode(signature).ok_or_else(|| malformed("a signature is not in canonical base64"))?;
         match signature.split_first_chunk() {
             Some((id, payload)) if !payload.is_empty() => {
                 Ok(Self { name: name.to_owned(), id: *id, payload: payload.to_vec() })
