@@ -224,7 +224,6 @@ fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8], trace: &mut Trace) -> Result
     trace.revocations.clone_from(&revocations);
     let fingerprint = inquiry.runtime.fingerprint();
     lists.check(&run_facts(&agreement, &agreement_id, &fingerprint), &approvals)?;
-    check_quorum(&agreement, &agreement_id, &approvals, registry)?;
     facts.check_sequences(&records)?;
     check_window(&agreement, now)?;
     check_runner(&agreement, registry, inquiry.runtime)?;

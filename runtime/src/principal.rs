@@ -250,3 +250,176 @@ impl Access for RunPrincipal {
         files::open_file(&folder.dir, inner.ok_or_else(|| denied("the file is not in its owner's folder"))?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::room::Source;
+
+    fn view(id: &str, owner: &str) -> View {
+        View {
+            id: id.into(),
+            owner: owner.into(),
+            unit: "unit".into(),
+            sql: format!("SELECT unit FROM {id}"),
+            sources: vec![Source { table: id.into(), path: format!("data/{owner}/{id}.csv") }],
+        }
+    }
+
+    /// A room of two parties with two files each.
+    fn room() -> (TempDir, Dir) {
+        let room = tempfile::tempdir().unwrap();
+        for file in ["retailer/rows", "retailer/other", "brand/campaigns", "brand/other"] {
+            let path = room.path().join(format!("data/{file}.csv"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        let dir = files::open_dir(room.path()).unwrap();
+        (room, dir)
+    }
+
+    /// A principal that was granted these views.
+    fn principal(dir: &Dir, views: &[View]) -> RunPrincipal {
+        let mut folders = BTreeMap::new();
+        for view in views {
+            let path = format!("data/{}", view.owner);
+            let folder = folders.entry(view.owner.clone()).or_insert_with(|| OwnerFolder::open(dir, &path).unwrap());
+            folder.views.push(view.clone());
+        }
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let certificate = Certificate {
+            run_id: "run".into(),
+            nonce: "00".repeat(16),
+            runtime: "retailer/host".into(),
+            principal: key.public().to_hex(),
+            not_before: "2026-01-01T00:00:00Z".into(),
+            not_after: "2026-01-01T01:00:00Z".into(),
+            question: "evil".into(),
+            revision: 1,
+            supersedes: Vec::new(),
+            views: views.iter().map(|view| Grant { view: view.id.clone(), owner: view.owner.clone() }).collect(),
+            registry: RegistryPin { version: 1, sha256: "00".repeat(32) },
+            revocations: Vec::new(),
+            approvals: Vec::new(),
+            charges: Vec::new(),
+        };
+        RunPrincipal { key, certificate, folders }
+    }
+
+    #[track_caller]
+    fn is_denied(principal: &RunPrincipal, view: &View, path: &str, why: &str) {
+        let error = principal.open(view, path).expect_err(path);
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::PermissionDenied, why), "{path}");
+    }
+
+    #[test]
+    fn a_principal_opens_the_granted_views_files() {
+        let (_room, dir) = room();
+        let (rows, campaigns) = (view("rows", "retailer"), view("campaigns", "brand"));
+        let principal = principal(&dir, &[rows.clone(), campaigns.clone()]);
+        for (view, path) in [(&rows, "data/retailer/rows.csv"), (&campaigns, "data/brand/campaigns.csv")] {
+            assert!(principal.open(view, path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_view_of_a_party_that_granted_none() {
+        let (_room, dir) = room();
+        let principal = principal(&dir, &[view("rows", "retailer")]);
+        let campaigns = view("campaigns", "brand");
+        is_denied(&principal, &campaigns, "data/brand/campaigns.csv", "the run's principal acts for no such party");
+    }
+
+    /// Another view of the party, and the granted one with another definition.
+    #[test]
+    fn a_view_that_was_not_granted() {
+        let (_room, dir) = room();
+        let rows = view("rows", "retailer");
+        let principal = principal(&dir, std::slice::from_ref(&rows));
+        let why = "the run's principal may not open this view";
+        is_denied(&principal, &view("other", "retailer"), "data/retailer/other.csv", why);
+        let wider = View { sql: "SELECT * FROM rows".into(), ..rows.clone() };
+        let elsewhere = View { sources: view("other", "retailer").sources, ..rows };
+        for changed in [wider, elsewhere] {
+            is_denied(&principal, &changed, "data/retailer/rows.csv", why);
+        }
+    }
+
+    /// Under a granted view, the files of the other party, and paths that climb to them.
+    #[test]
+    fn a_file_that_is_not_its_owners() {
+        let (_room, dir) = room();
+        let (rows, campaigns) = (view("rows", "retailer"), view("campaigns", "brand"));
+        let principal = principal(&dir, &[rows.clone(), campaigns]);
+        for path in [
+            "data/brand/campaigns.csv",
+            "data/retailer/../brand/campaigns.csv",
+            "data/retailer/./rows.csv",
+            "data/retailer//data/brand/campaigns.csv",
+            "data/retailerx/rows.csv",
+            "data/retailer",
+            "data/retailer/",
+            "rows.csv",
+            "/etc/passwd",
+            "",
+        ] {
+            is_denied(&principal, &rows, path, "the file is not in its owner's folder");
+        }
+    }
+
+    #[test]
+    fn a_link_to_another_partys_file() {
+        let (room, dir) = room();
+        let rows = view("rows", "retailer");
+        let principal = principal(&dir, std::slice::from_ref(&rows));
+        let link = room.path().join("data/retailer/rows.csv");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("../brand/campaigns.csv", &link).unwrap();
+        assert!(principal.open(&rows, "data/retailer/rows.csv").is_err());
+        // The whole folder swapped for the other party's, after the principal came to be: it has opened its own.
+        let data = room.path().join("data");
+        fs::remove_file(&link).unwrap();
+        fs::write(&link, "own").unwrap();
+        fs::rename(data.join("retailer"), data.join("aside")).unwrap();
+        std::os::unix::fs::symlink(data.join("brand"), data.join("retailer")).unwrap();
+        let mut file = principal.open(&rows, "data/retailer/rows.csv").unwrap();
+        let mut text = String::new();
+        io::Read::read_to_string(&mut file, &mut text).unwrap();
+        assert_eq!(text, "own");
+    }
+
+    #[test]
+    fn a_principal_acts_until_its_end_and_not_in_that_second() {
+        let (_room, dir) = room();
+        let principal = principal(&dir, &[view("rows", "retailer")]);
+        let at = |text: &str| clock::from_text(text).unwrap();
+        assert!(principal.check(at("2026-01-01T00:59:59Z")).is_ok());
+        for late in ["2026-01-01T01:00:00Z", "2026-01-01T01:00:01Z", "2027-01-01T00:00:00Z"] {
+            assert_eq!(principal.check(at(late)).unwrap_err().code(), Code::PrincipalExpired, "{late}");
+        }
+    }
+
+    /// What a principal signs verifies with its own key alone, which the certificate names.
+    #[test]
+    fn a_certificate_names_the_key_that_signs() {
+        let (_room, dir) = room();
+        let principal = principal(&dir, &[view("rows", "retailer")]);
+        let runtime = SigningKey::from_bytes(&[1; 32]);
+        let id = "ab".repeat(32);
+        let certificate = principal.certify(&id, &runtime).unwrap();
+        let opened = envelope::open(&certificate, IN_TOTO, [((), runtime.public())]).unwrap();
+        let certified = Certified::parse(&opened.payload, &runtime.public()).unwrap();
+        assert_eq!((certified.agreement_id.as_str(), &certified.certificate), (id.as_str(), &principal.certificate));
+        let signed = principal.sign(b"{}").unwrap();
+        assert!(envelope::open(&signed, IN_TOTO, [((), certified.key)]).is_ok());
+        assert!(envelope::open(&signed, IN_TOTO, [((), runtime.public())]).is_err());
+        // A record of the principal's end is no certificate.
+        let ended = principal.decommission(&id, &runtime, clock::from_text("2026-01-01T00:30:00Z").unwrap()).unwrap();
+        let ended = envelope::open(&ended, IN_TOTO, [((), runtime.public())]).unwrap();
+        assert!(Certified::parse(&ended.payload, &runtime.public()).is_err());
+    }
+}

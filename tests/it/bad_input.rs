@@ -2,7 +2,6 @@
 //!
 //! The second time the terms are forged and signed by both parties, so that the run alone stands in the way.
 
-use glovebox::KeyHolder;
 use serde_json::json;
 
 use crate::support::forge::EVIL;
@@ -83,9 +82,11 @@ fn limits_and_controls_that_no_room_could_state() {
         ("controls", "epsilon_micros", 0),
         ("controls", "groups_per_unit_max", 0),
     ] {
-        let agreement = room.agreed("evil", EVIL);
+        // Beside it: what such an agreement would replace no one can read.
+        let agreement = room.agreed("evil", &[EVIL, &["--beside"]].concat());
         room.forge(&agreement, |terms| terms[part][field] = value.into());
         room.refused(&agreement, "AGREEMENT_INVALID", 3);
+        room.not_agreed("evil", EVIL, "AGREEMENT_INVALID", 3);
     }
 }
 
@@ -135,39 +136,47 @@ fn components_that_import() {
 #[test]
 fn components_that_do_not_start() {
     let room = Fixture::new();
-    let agreement = room.agreed("evil", EVIL);
     let manifest = room.read("questions/evil.toml");
-    let two = "(core module $m (memory 40000)) (core instance (instantiate $m)) (core instance (instantiate $m))";
+    let two = "(core module $big (memory 40000)) (core instance (instantiate $big)) (core instance (instantiate $big))";
     let growing = "(memory 1) (func $start (if (i32.eq (memory.grow (i32.const 65535)) (i32.const -1)) \
                    (then unreachable))) (start $start)";
     let spinning = "(func $start (loop br 0)) (start $start)";
     for (what, bytes) in [
-        ("4 GB of memory", wasm("(component (core module $m (memory 65536)) (core instance (instantiate $m)))")),
-        ("5 GB of memory in two", wasm(&format!("(component {two})"))),
-        ("17 MB of memory", wasm("(component (core module $m (memory 272)) (core instance (instantiate $m)))")),
+        ("4 GB of memory", wasm(&measuring("(memory 65536)"))),
+        ("5 GB of memory in two", wasm(&measuring_beside(two, ""))),
+        ("17 MB of memory", wasm(&measuring("(memory 272)"))),
         ("4 GB asked for at start", wasm(&measuring(growing))),
         ("a loop at start", wasm(&measuring(spinning))),
         ("a trap at start", wasm(&measuring("(func $start unreachable) (start $start)"))),
     ] {
         println!("{what}");
-        room.forge_question(&agreement, &bytes, &manifest);
-        room.refused(&agreement, "COMPILE_FAILED", 4);
+        refused_when_run(&room, &bytes, &manifest, "COMPILE_FAILED");
     }
 }
 
+/// A component says by itself which interface it has; that it has that of its kind, the engine finds out.
 #[test]
 fn components_of_another_contract() {
     let room = Fixture::new();
-    let agreement = room.agreed("evil", EVIL);
+    let agreement = room.agreed("evil", &[EVIL, &["--beside"]].concat());
     let manifest = room.read("questions/evil.toml");
     for (what, bytes) in [
         ("nothing", wasm("(component)")),
+        ("memory and no function", wasm("(component (core module $m (memory 1)) (core instance (instantiate $m)))")),
+        ("an interface of another package", wasm(&measuring("").replace("glovebox:question", "other:question"))),
+    ] {
+        println!("{what}");
+        refused_twice(&room, &agreement, &bytes, &manifest, "COMPONENT_INVALID");
+    }
+    for (what, bytes) in [
         ("the function of another kind", room.component("nonredeemers")),
         ("the function with other types", wasm(&measuring(""))),
     ] {
         println!("{what}");
+        refused_when_run(&room, &bytes, &manifest, "CONTRACT_MISMATCH");
+        // The parties agreed on the interface of the evil question.
         room.forge_question(&agreement, &bytes, &manifest);
-        room.refused(&agreement, "CONTRACT_MISMATCH", 4);
+        room.refused(&agreement, "WORLD_CHANGED", 3);
     }
 }
 
@@ -284,18 +293,30 @@ fn malformed_rooms() {
 #[test]
 fn keys_that_are_there_or_not() {
     let room = Fixture::new();
-    let registry = room.read("registry.json");
+    let ana = room.read("keys/retailer.ana.pem");
     let new = |arguments: &[&str]| room.glovebox(&[&["key", "new", "--json"], arguments].concat());
     new(&["--party", "retailer", "--person", "ana"]).failed("KEY_EXISTS", 2);
-    new(&["--party", "retailer", "--person", "ana", "--key", "keys/second.pem"]).failed("KEY_EXISTS", 2);
     new(&["--party", "agency", "--person", "eve", "--key", "keys/brand.dan.pem"]).failed("KEY_EXISTS", 2);
-    new(&["--party", "Agency", "--person", "eve"]).failed("REGISTRY_INVALID", 3);
-    new(&["--party", "agency.eu", "--person", "eve"]).failed("REGISTRY_INVALID", 3);
+    for (party, person) in [("Agency", "eve"), ("agency.eu", "eve"), ("agency", "Eve"), ("agency", "e/ve"), ("", "eve")]
+    {
+        new(&["--party", party, "--person", person, "--key", "keys/second.pem"]).failed("ID_INVALID", 3);
+    }
+    // A service is no person, and the key of one cannot be that of the other.
+    new(&["--party", "retailer", "--service", "ana", "--key", "keys/second.pem"]).failed("REGISTRY_INVALID", 3);
+    let mixed = ["--party", "retailer", "--service", "batch", "--scope", "approve", "--key", "keys/second.pem"];
+    new(&mixed).failed("KEY_SCOPE", 3);
     assert!(!room.path("keys/second.pem").exists());
-    assert_eq!(room.read("registry.json"), registry);
+    assert!(!room.path("registry/2").exists(), "a refused key is in the registry's draft");
+    assert_eq!(room.read("keys/retailer.ana.pem"), ana);
 
+    // A second key of a person has its place in the draft, and is worth nothing before the parties sign that.
     let agreement = room.agree("evil", EVIL);
     let approve = |key: &str| room.glovebox(&["approve", &agreement, "--key", key, "--json"]);
+    new(&["--party", "retailer", "--person", "ana", "--key", "keys/second.pem"]).succeeded();
+    approve("keys/second.pem").failed("KEY_SCOPE", 3);
+    room.sign_registry();
+    approve("keys/second.pem").succeeded();
+
     approve("nowhere/ana.pem").failed("KEY_UNREADABLE", 2);
     assert!(!room.path("nowhere").exists(), "reading a key has made a folder");
     approve("room.toml").failed("KEY_UNREADABLE", 2);
@@ -303,16 +324,42 @@ fn keys_that_are_there_or_not() {
     room.glovebox(&["run", &agreement, "--key", "keys/none.pem", "--json"]).failed("KEY_UNREADABLE", 2);
 }
 
+/// A public key that someone brings along is in the draft once, or not at all.
+#[test]
+fn public_keys_that_are_none() {
+    let room = Fixture::new();
+    let add = |key: &[u8]| {
+        room.write("key.pub", key);
+        room.glovebox(&["key", "add", "key.pub", "--party", "agency", "--person", "eve", "--json"])
+    };
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    add(b"").failed("KEY_FORMAT", 3);
+    add(&room.read("keys/retailer.ana.pem")).failed("KEY_FORMAT", 3);
+    add(hex(&[[1].as_slice(), &[0; 31]].concat()).as_bytes()).failed("KEY_WEAK", 3);
+    add(hex(&[0xff; 32]).as_bytes()).failed("KEY_NOT_CANONICAL", 3);
+    add(hex(room.key("brand.dan").verifying_key().as_bytes()).as_bytes()).failed("KEY_DUPLICATE", 3);
+    assert!(!room.path("registry/2").exists(), "a refused key is in the registry's draft");
+}
+
 /// A key of a runtime that no one registered runs nothing: its receipts would verify for nobody.
 #[test]
 fn a_runtime_key_that_is_not_registered() {
     let (room, stranger) = (Fixture::new(), Fixture::new());
-    stranger.make_key(&KeyHolder::Runtime { id: "other".into() }, "other");
+    stranger.new_service("retailer", "other", "other");
     let agreement = room.agreed("evil", EVIL);
     for key in [stranger.path("keys/other.pem"), room.path("keys/brand.dan.pem")] {
         room.glovebox(&["run", &agreement, "--key", key.to_str().unwrap(), "--json"]).failed("KEY_UNKNOWN", 2);
     }
     assert!(room.outputs().is_empty() && room.spent().is_empty());
+}
+
+/// Can be agreed on, and is refused when it is to run.
+#[track_caller]
+fn refused_when_run(room: &Fixture, component: &[u8], manifest: &[u8], code: &str) {
+    room.write("questions/forged.wasm", component);
+    room.write("questions/forged.toml", manifest);
+    let agreement = room.agreed("forged", &[EVIL, &["--beside"]].concat());
+    room.refused(&agreement, code, 4);
 }
 
 /// Refused when it is agreed on, and when a run finds it agreed.
@@ -329,8 +376,14 @@ fn wasm(text: &str) -> Vec<u8> {
 
 /// A component that exports `measure` where the contract wants it, with a type of its own and this core module.
 fn measuring(module: &str) -> String {
+    measuring_beside("", module)
+}
+
+/// The same with more in the component.
+fn measuring_beside(more: &str, module: &str) -> String {
     format!(
         r#"(component
+            {more}
             (core module $m {module} (func (export "measure") (param i32) (result i32) local.get 0))
             (core instance $i (instantiate $m))
             (func $measure (param "x" u32) (result u32) (canon lift (core func $i "measure")))

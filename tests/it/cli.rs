@@ -5,19 +5,40 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use expect_test::expect;
 use serde_json::Value;
 
-use crate::support::Fixture;
 use crate::support::forge::{EVIL, IN_TOTO, payload, pre_authentication_encoding};
+use crate::support::{CONTROLS, Fixture};
 
-const VERBS: [&[&str]; 9] = [
+const VERBS: &[&[&str]] = &[
     &["key", "new"],
+    &["key", "add"],
+    &["key", "retire"],
+    &["key", "compromise"],
+    &["key", "auditor"],
+    &["key", "public"],
+    &["registry", "show"],
+    &["registry", "sign"],
+    &["registry", "quorum"],
+    &["registry", "witnesses"],
+    &["registry", "auditor"],
+    &["registry", "renew"],
     &["agree"],
     &["approve"],
+    &["revoke"],
     &["run"],
     &["verify"],
+    &["replay"],
+    &["export"],
+    &["log", "verify"],
+    &["log", "prove"],
+    &["log", "checkpoint"],
+    &["log", "witness-request"],
+    &["log", "cosign"],
+    &["state", "show"],
+    &["state", "adopt"],
     &["show"],
     &["ledger"],
     &["codes"],
@@ -27,7 +48,7 @@ const VERBS: [&[&str]; 9] = [
 #[test]
 fn every_verb_has_help_that_explains_it() {
     let room = Fixture::new();
-    for verb in VERBS {
+    for verb in VERBS.iter().copied() {
         for flag in ["--help", "-h"] {
             let ran = room.glovebox(&[verb, &[flag]].concat());
             assert_eq!((ran.exit_code, ran.stderr.as_str()), (0, ""), "{verb:?}");
@@ -36,6 +57,15 @@ fn every_verb_has_help_that_explains_it() {
         }
     }
     let help = room.glovebox(&["--help"]).stdout;
+    // Nothing is left out of the list.
+    for folder in ["key", "registry", "log", "state"] {
+        let help = room.glovebox(&[folder, "--help"]).stdout;
+        let listed = help.lines().filter(|line| line.starts_with("  ") && line.trim_start() == &line[2..]);
+        let listed: Vec<&str> = listed.filter_map(|line| line.split_whitespace().next()).collect();
+        let known = VERBS.iter().filter(|verb| verb[0] == folder).map(|verb| verb[1]);
+        let listed = listed.into_iter().filter(|word| *word != "help" && !word.starts_with('-'));
+        assert_eq!(listed.collect::<BTreeSet<_>>(), known.collect::<BTreeSet<_>>(), "{help}");
+    }
     assert!(VERBS.iter().all(|verb| help.contains(&format!("\n  {} ", verb[0]))), "{help}");
     assert!((0..=7).all(|code| code == 1 || help.contains(&format!("\n  {code}  "))), "{help}");
     assert!(room.glovebox(&["--version"]).stdout.starts_with("glovebox "));
@@ -46,10 +76,12 @@ fn every_verb_has_help_that_explains_it() {
 fn examples_in_help_parse() {
     let room = Fixture::new();
     let mut examples = 0;
-    for verb in VERBS {
+    for verb in VERBS.iter().copied() {
         let help = room.glovebox(&[verb, &["--help"]].concat()).stdout.replace("\\\n", " ");
         for line in help.lines().map(str::trim).filter(|line| line.starts_with("glovebox ")) {
             let folder = tempfile::tempdir().unwrap();
+            // A missing file that only its user can know of is a usage error as well.
+            fs::write(folder.path().join("cosignature"), "").unwrap();
             let command = line.replacen("glovebox", &format!("'{}' --json", env!("CARGO_BIN_EXE_glovebox")), 1);
             let output = Command::new("sh").args(["-c", &command]).current_dir(folder.path()).output().unwrap();
             let json: Value =
@@ -75,7 +107,16 @@ fn usage_errors_end_with_2() {
         &["approve", "agreements/x"],
         &["key", "new"],
         &["key", "new", "--party", "retailer"],
-        &["key", "new", "--party", "retailer", "--person", "ana", "--runtime", "host"],
+        &["key", "new", "--party", "retailer", "--person", "ana", "--service", "host"],
+        &["key", "new", "--party", "retailer", "--service", "host", "--scope", "everything"],
+        &["approve", "agreements/x", "--key", "keys/retailer.ana.pem", "--agent", "keys/retailer.ana.pub"],
+        &["run", "agreements/x", "--within", "0"],
+        &["agree", "questions/evil.wasm", "--destination", "reports", "--runs", "0"],
+        &["revoke", "agreements/x", "--what", "sdk=0.1.0", "--key", "keys/retailer.ana.pem"],
+        &["revoke", "--days", "91", "--key", "keys/retailer.ana.pem"],
+        &["revoke", "--what", "everything=1", "--key", "keys/retailer.ana.pem"],
+        &["state", "adopt"],
+        &["log", "cosign", "nothing"],
         &["completions", "cobol"],
         &["show", "room.toml"],
         &["show", "nothing.parquet"],
@@ -107,33 +148,49 @@ fn codes_are_listed_with_their_exit_codes() {
 
 #[test]
 fn every_verb_prints_one_json_object_with_stable_keys() {
-    let room = Fixture::new();
+    let room = Fixture::unsigned(CONTROLS);
     let mut shapes = String::new();
     let mut note = |what: &str, json: &Value| {
         let mut objects = BTreeMap::new();
         collect_keys(what, json, &mut objects);
         objects.iter().for_each(|(path, keys)| shapes += &format!("{path}: {}\n", keys.join(" ")));
     };
-    note("key new", &room.glovebox(&["key", "new", "--party", "agency", "--person", "eve", "--json"]).succeeded());
-    let agree = [&["agree", "questions/evil.wasm", "--json"], EVIL].concat();
-    note("agree", &room.glovebox(&agree).succeeded());
-    let approve = |who: &str| {
-        room.glovebox(&["approve", "agreements/evil-r1", "--json", "--key", &format!("keys/{who}.pem")]).succeeded()
-    };
-    note("approve", &approve("retailer.ana"));
-    approve("brand.dan");
+    let succeeds = |arguments: &[&str]| room.glovebox(&[arguments, &["--json"]].concat()).succeeded();
+    let [ana, dan] = [["--key", "keys/retailer.ana.pem"], ["--key", "keys/brand.dan.pem"]];
+
+    note("key auditor", &succeeds(&["key", "auditor"]));
+    note("registry sign", &succeeds(&[["registry", "sign"], ana].concat()));
+    succeeds(&[["registry", "sign"], dan].concat());
+    note("key new", &succeeds(&["key", "new", "--party", "agency", "--person", "eve"]));
+    note("key public", &succeeds(&["key", "public", "keys/agency.eve.pem"]));
+    note("registry renew", &succeeds(&["registry", "renew"]));
+    note("registry show", &succeeds(&["registry", "show"]));
+
+    note("agree", &succeeds(&[&["agree", "questions/evil.wasm"], EVIL].concat()));
+    let approve = |key: [&str; 2]| succeeds(&[["approve", "agreements/evil-r1"], key].concat());
+    note("approve", &approve(ana));
+    approve(dan);
     let run = room.run("agreements/evil-r1").succeeded();
+    let receipt = run["receipt"].as_str().unwrap();
     note("run", &run);
     note("run, refused", &room.run("agreements/evil-r1").json());
     note(
         "agree, refused",
         &room.glovebox(&["agree", "questions/none.wasm", "--destination", "reports", "--json"]).json(),
     );
-    note("verify", &room.glovebox(&["--json", "verify", run["receipt"].as_str().unwrap()]).succeeded());
-    note("show", &room.glovebox(&["show", "--json", run["output"]["path"].as_str().unwrap()]).succeeded());
-    note("ledger", &room.glovebox(&["ledger", "--json"]).succeeded());
-    note("codes", &room.glovebox(&["codes", "--json"]).succeeded());
-    note("completions", &room.glovebox(&["completions", "bash", "--json"]).succeeded());
+    note("verify", &succeeds(&["verify", receipt]));
+    note("replay", &succeeds(&["replay", receipt, "--identity", "keys/auditor.txt"]));
+    note("log verify", &succeeds(&["log", "verify"]));
+    note("log prove", &succeeds(&["log", "prove", receipt]));
+    note("log checkpoint", &succeeds(&["log", "checkpoint"]));
+    note("log witness-request", &succeeds(&["log", "witness-request", "--out", "request"]));
+    note("state show", &succeeds(&["state", "show"]));
+    note("export", &succeeds(&[["export", "agreements/evil-r1", "--to", "exported"].as_slice(), &dan].concat()));
+    note("revoke", &succeeds(&[["revoke", "agreements/evil-r1"], ana].concat()));
+    note("show", &succeeds(&["show", run["output"]["path"].as_str().unwrap()]));
+    note("ledger", &succeeds(&["ledger"]));
+    note("codes", &succeeds(&["codes"]));
+    note("completions", &succeeds(&["completions", "bash"]));
     expect![[r#"
         key new: holder key ok
         agree: agreement agreement_id needs ok
@@ -219,46 +276,55 @@ fn a_closed_pipe() {
 fn private_keys_are_pem_files_for_their_owner_alone() {
     let room = Fixture::new();
     room.glovebox(&["key", "new", "--party", "agency", "--person", "eve", "--json"]).succeeded();
-    room.glovebox(&["key", "new", "--runtime", "second", "--key", "keys/second.pem", "--json"]).succeeded();
+    let second = ["--party", "retailer", "--service", "second", "--key", "keys/second.pem"];
+    room.glovebox(&[["key", "new", "--json"].as_slice(), &second].concat()).succeeded();
     for key in ["keys/agency.eve.pem", "keys/second.pem"] {
         let mode = fs::metadata(room.path(key)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{key} has mode {mode:o}");
         assert!(room.read_text(key).starts_with("-----BEGIN PRIVATE KEY-----\n"));
         let Some(public) = openssl(&room, &["pkey", "-in", key, "-pubout", "-outform", "DER"]) else { return };
         // The last 32 bytes of the DER form are the key itself.
-        let hex = data_encoding::HEXLOWER.encode(&public[public.len() - 32..]);
-        assert!(room.read_text("registry.json").contains(&hex), "openssl reads another key");
+        let hex = HEXLOWER.encode(&public[public.len() - 32..]);
+        assert!(room.read_text("registry/2/registry.json").contains(&hex), "openssl reads another key");
     }
 }
 
-/// Whoever distrusts this program checks approvals and receipts with another.
+/// Whoever distrusts this program checks approvals, lists, certificates and receipts with another.
 #[test]
 fn openssl_verifies_approvals_and_receipts() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
     let released = room.released(&agreement);
-    for (file, key) in [(format!("{agreement}/retailer.ana.dsse.json"), "retailer.ana"), (released.receipt, "runtime")]
-    {
-        let envelope: Value = serde_json::from_slice(&room.read(&file)).unwrap();
-        let signature = BASE64.decode(envelope["signatures"][0]["sig"].as_str().unwrap().as_bytes()).unwrap();
-        room.write("signature", &signature);
-        room.write("message", &pre_authentication_encoding(IN_TOTO, &payload(&room.read(&file))));
-        let key = format!("keys/{key}.pem");
-        if openssl(&room, &["pkey", "-in", &key, "-pubout", "-out", "public.pem"]).is_none() {
+    let certificate = released.receipt.replace(".dsse.json", ".certificate.dsse.json");
+    for key in ["retailer.ana", "runtime"] {
+        let (private, public) = (format!("keys/{key}.pem"), format!("{key}.pub"));
+        if openssl(&room, &["pkey", "-in", &private, "-pubout", "-out", &public]).is_none() {
             return;
         }
-        let verify = [
-            "pkeyutl",
-            "-verify",
-            "-pubin",
-            "-inkey",
-            "public.pem",
-            "-rawin",
-            "-in",
-            "message",
-            "-sigfile",
-            "signature",
-        ];
+    }
+    // The certificate names the principal's key.
+    let certified: Value = serde_json::from_slice(&payload(&room.read(&certificate))).unwrap();
+    let principal = HEXLOWER.decode(certified["predicate"]["principal"].as_str().unwrap().as_bytes()).unwrap();
+    let spki = [HEXLOWER.decode(b"302a300506032b6570032100").unwrap(), principal].concat();
+    room.write(
+        "principal.pub",
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(&spki)).as_bytes(),
+    );
+
+    for (file, key, kind) in [
+        (&format!("{agreement}/retailer.ana.dsse.json"), "retailer.ana", IN_TOTO),
+        (&"registry/1/retailer.ana.dsse.json".into(), "retailer.ana", IN_TOTO),
+        (&"revocations/retailer/1.dsse.json".into(), "retailer.ana", "application/vnd.glovebox.revocations+json"),
+        (&certificate, "runtime", IN_TOTO),
+        (&released.receipt, "principal", IN_TOTO),
+    ] {
+        let envelope: Value = serde_json::from_slice(&room.read(file)).unwrap();
+        let signature = BASE64.decode(envelope["signatures"][0]["sig"].as_str().unwrap().as_bytes()).unwrap();
+        room.write("signature", &signature);
+        room.write("message", &pre_authentication_encoding(kind, &payload(&room.read(file))));
+        let key = format!("{key}.pub");
+        let verify =
+            ["pkeyutl", "-verify", "-pubin", "-inkey", &key, "-rawin", "-in", "message", "-sigfile", "signature"];
         let said = String::from_utf8(openssl(&room, &verify).unwrap()).unwrap();
         assert!(said.contains("Signature Verified Successfully"), "{file}: {said}");
     }

@@ -52,7 +52,16 @@ fn every_format_holds_the_same_table() {
 fn results_openings_and_receipts_are_for_their_owner_alone() {
     let room = Fixture::new();
     let released = room.released(&room.agreed("evil", EVIL));
-    for file in [&released.output, &format!("{}.opening.json", released.output), &released.receipt] {
+    let run = released.receipt.strip_suffix(".dsse.json").unwrap();
+    for file in [
+        &released.output,
+        &format!("{}.opening.json", released.output),
+        &released.receipt,
+        &format!("{run}.certificate.dsse.json"),
+        &format!("{run}.tlog-proof"),
+        "log/checkpoint",
+        "log/tile/entries/000.p/3",
+    ] {
         let mode = fs::metadata(room.path(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o177, 0, "{file} has mode {mode:o}");
     }
@@ -129,9 +138,10 @@ fn leftovers_of_a_killed_run() {
                   for name in out/reports/.evil-r1.parquet.$$ out/reports/.evil-r1.parquet.opening.json.$$; do
                     for try in '' -0 -1; do echo half > $name$try.tmp; done
                   done
-                  exec \"$0\" run \"$1\" --json --threads 1";
+                  exec \"$0\" run \"$1\" --state \"$2\" --json --threads 1";
     let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_glovebox"), &agreement]).current_dir(room.root());
+    command.args(["-c", script, env!("CARGO_BIN_EXE_glovebox"), &agreement]);
+    command.arg(room.state()).current_dir(room.root());
     Ran::of(command.output().unwrap()).succeeded();
     assert_eq!(room.outputs().len(), 6 + 2);
 }
@@ -153,7 +163,7 @@ fn a_race_for_one_destination() {
     refused.iter().for_each(|ran| room.is_refused(ran, "DESTINATION_EXISTS", 6));
     assert_eq!(room.outputs().len(), 2);
     let receipt = text(&released[0].json()["receipt"]);
-    assert_eq!(glovebox::verify(&room.dir(), &receipt).unwrap().decision, "released");
+    assert_eq!(room.verify(&receipt).unwrap().decision, "released");
 }
 
 /// A file system of 64 KiB over the destination: full before the first byte of a result.
@@ -163,13 +173,14 @@ fn a_full_disk() {
     let agreement = room.agreed("evil", EVIL);
     fs::create_dir_all(room.path("out/reports")).unwrap();
     let script = "mount -t tmpfs -o size=64k glovebox out/reports || exit 99
-                  \"$0\" run \"$1\" --json --threads 1; code=$?
+                  \"$0\" run \"$1\" --state \"$2\" --json --threads 1; code=$?
                   ls -A out/reports > listing; exit $code";
     let program = env!("CARGO_BIN_EXE_glovebox");
     let (outputs, spent) = (room.outputs(), room.spent());
     for unshare in [["--user", "--map-root-user", "--mount"].as_slice(), &["--mount"]] {
         let mut command = Command::new("unshare");
-        command.args(unshare).args(["sh", "-c", script, program, &agreement]).current_dir(room.root());
+        command.args(unshare).args(["sh", "-c", script, program, &agreement]);
+        command.arg(room.state()).current_dir(room.root());
         let Ok(output) = command.output() else { continue };
         if output.status.code() == Some(99) || !room.path("listing").exists() {
             continue;
@@ -195,9 +206,10 @@ fn a_limit_on_file_sizes() {
 #[track_caller]
 fn file_size_limit(room: &Fixture, agreement: &str) {
     let (outputs, spent) = (room.outputs(), room.spent());
-    let script = "trap '' XFSZ; ulimit -f 256; exec \"$0\" run \"$1\" --json --threads 1";
+    let script = "trap '' XFSZ; ulimit -f 256; exec \"$0\" run \"$1\" --state \"$2\" --json --threads 1";
     let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_glovebox"), agreement]).current_dir(room.root());
+    command.args(["-c", script, env!("CARGO_BIN_EXE_glovebox"), agreement]);
+    command.arg(room.state()).current_dir(room.root());
     let ran = Ran::of(command.output().unwrap());
     room.is_refused(&ran, "DESTINATION_FAILED", 6);
     assert_eq!((room.outputs(), room.spent()), (outputs, spent));

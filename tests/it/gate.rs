@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use data_encoding::BASE64;
-use glovebox::{Clock, Fault, Request};
+use data_encoding::{BASE64, HEXLOWER};
+use glovebox::{Clock, Fault};
 use serde_json::{Value, json};
 
-use crate::support::Fixture;
 use crate::support::data::{ints, texts, write_parquet};
-use crate::support::forge::{EVIL, payload, seal, sha256, statement};
+use crate::support::forge::{EVIL, payload, registry_signature, seal, sha256, statement, witness_line};
+use crate::support::{Fixture, now};
 
 const REACH: &[&str] = &["--destination", "reports"];
 
@@ -75,17 +75,17 @@ fn a_signature_by_an_unregistered_key() {
 
     let key = stranger.path("keys/retailer.ana.pem");
     let ran = room.glovebox(&["approve", &agreement, "--key", key.to_str().unwrap(), "--json"]);
-    ran.failed("SIGNATURE_INVALID", 3);
+    ran.failed("KEY_SCOPE", 3);
 }
 
 #[test]
 fn a_signature_by_a_runtime_key() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
-    room.glovebox(&["approve", &agreement, "--key", "keys/runtime.pem", "--json"]).failed("SIGNATURE_INVALID", 3);
+    room.glovebox(&["approve", &agreement, "--key", "keys/runtime.pem", "--json"]).failed("KEY_SCOPE", 3);
     let statement = statement(&room.id_of(&agreement), "retailer", "ana").to_string();
     room.put_approval(&agreement, "retailer.ana", &seal(statement.as_bytes(), &room.key("runtime")));
-    room.refused(&agreement, "SIGNATURE_INVALID", 3);
+    room.refused(&agreement, "KEY_SCOPE", 3);
 }
 
 #[test]
@@ -94,17 +94,44 @@ fn a_signature_of_one_party_under_the_name_of_another() {
     let agreement = room.agreed("evil", EVIL);
     let statement = statement(&room.id_of(&agreement), "retailer", "ana").to_string();
     room.put_approval(&agreement, "retailer.ana", &seal(statement.as_bytes(), &room.key("brand.dan")));
-    room.refused(&agreement, "APPROVAL_INVALID", 3);
+    room.refused(&agreement, "SIGNER_MISMATCH", 3);
 }
 
+/// Nobody replaces a key in a version that is signed; and where the parties replace it in the next version, what the
+/// former key signed counts no longer.
 #[test]
 fn a_key_that_was_replaced_in_the_registry() {
     let (room, other) = (Fixture::new(), Fixture::new());
     let agreement = room.agreed("evil", EVIL);
-    let hex =
-        |fixture: &Fixture| data_encoding::HEXLOWER.encode(fixture.key("retailer.ana").verifying_key().as_bytes());
-    room.edit("registry.json", &hex(&room), &hex(&other));
+    let hex = |fixture: &Fixture| HEXLOWER.encode(fixture.key("retailer.ana").verifying_key().as_bytes());
+    let honest = room.read("registry/1/registry.json");
+    room.edit("registry/1/registry.json", &hex(&room), &hex(&other));
+    // Without a registry no receipt verifies, so only the refusal itself is checked.
+    room.run(&agreement).failed("QUORUM_MISSING", 3);
+    assert!(room.outputs().is_empty() && room.spent().is_empty());
+    room.write("registry/1/registry.json", &honest);
+
+    glovebox::renew_registry(&room.dir(), now()).unwrap();
+    room.edit("registry/2/registry.json", &hex(&room), &hex(&other));
+    let next = room.read("registry/2/registry.json");
+    for (name, person, key) in [
+        ("former", "retailer/ana", room.key("retailer.ana")),
+        ("new", "retailer/ana", other.key("retailer.ana")),
+        ("dan", "brand/dan", room.key("brand.dan")),
+    ] {
+        let signature = registry_signature(&next, 2, person, &key);
+        room.write(&format!("registry/2/{name}.dsse.json"), signature.to_string().as_bytes());
+    }
     room.refused(&agreement, "SIGNATURE_INVALID", 3);
+    // The list of what the retailer has withdrawn was signed with the former key as well.
+    let statement = statement(&room.id_of(&agreement), "retailer", "ana").to_string();
+    room.put_approval(&agreement, "retailer.ana", &seal(statement.as_bytes(), &other.key("retailer.ana")));
+    let ran = room.refused(&agreement, "SIGNATURE_INVALID", 3);
+    assert!(ran.stderr.contains("revocations/retailer/1.dsse.json"), "{}", ran.stderr);
+    let key = other.path("keys/retailer.ana.pem");
+    fs::remove_file(room.path("revocations/retailer/1.dsse.json")).unwrap();
+    room.glovebox(&["approve", &agreement, "--key", key.to_str().unwrap(), "--json"]).succeeded();
+    room.released(&agreement);
 }
 
 #[test]
@@ -116,7 +143,7 @@ fn an_approval_of_another_agreement() {
         let name = format!("{who}.dsse.json");
         fs::copy(room.path(&format!("{first}/{name}")), room.path(&format!("{second}/{name}"))).unwrap();
     }
-    room.refused(&second, "APPROVAL_INVALID", 3);
+    room.refused(&second, "SUBJECT_MISMATCH", 3);
 }
 
 #[test]
@@ -126,7 +153,7 @@ fn an_approval_for_another_room() {
     let mut statement = statement(&room.id_of(&agreement), "retailer", "ana");
     statement["predicate"]["room"] = json!("bakery");
     room.put_approval(&agreement, "retailer.ana", &seal(statement.to_string().as_bytes(), &room.key("retailer.ana")));
-    room.refused(&agreement, "APPROVAL_INVALID", 3);
+    room.refused(&agreement, "SUBJECT_MISMATCH", 3);
 }
 
 #[test]
@@ -135,7 +162,7 @@ fn an_agreement_for_another_room() {
     let agreement = room.agreed("evil", EVIL);
     room.forge(&agreement, |terms| terms["room"] = json!("bakery"));
     room.refused(&agreement, "AGREEMENT_INVALID", 3);
-    room.glovebox(&["approve", &agreement, "--key", "keys/brand.dan.pem", "--json"]).failed("APPROVAL_INVALID", 3);
+    room.glovebox(&["approve", &agreement, "--key", "keys/brand.dan.pem", "--json"]).failed("AGREEMENT_INVALID", 3);
 }
 
 #[test]
@@ -233,18 +260,68 @@ fn a_changed_destination() {
     }
 }
 
+/// The registry may grow along its chain; whoever it asks for from then on has to approve as well.
 #[test]
 fn a_changed_registry() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
     room.new_key("agency", "eve");
-    room.refused(&agreement, "REGISTRY_CHANGED", 3);
+    room.refused(&agreement, "QUORUM_MISSING", 3);
+    room.approve(&agreement, "agency.eve");
+    room.released(&agreement);
+
+    // Another chain is not the one that was agreed, nor is one that ends before.
+    let agreement = room.agreed("evil", EVIL);
+    room.approve(&agreement, "agency.eve");
+    room.forge(&agreement, |terms| terms["registry"]["sha256"] = json!(sha256(b"another registry")));
+    room.approve(&agreement, "agency.eve");
+    room.refused(&agreement, "REGISTRY_ROLLBACK", 3);
+    room.forge(&agreement, |terms| terms["registry"] = json!({"version": 3, "sha256": sha256(b"to come")}));
+    room.approve(&agreement, "agency.eve");
+    room.refused(&agreement, "REGISTRY_ROLLBACK", 3);
+}
+
+#[test]
+fn a_registry_that_is_older_than_one_used_before() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    room.new_key("retailer", "bob");
+    room.released(&agreement);
+    fs::remove_dir_all(room.path("registry/2")).unwrap();
+    let next = room.agreed("evil", EVIL);
+    room.refused(&next, "REGISTRY_ROLLBACK", 3);
+}
+
+/// Whom the parties trust to watch the log is one of the terms.
+#[test]
+fn another_log_or_other_witnesses() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    room.forge(&agreement, |terms| terms["log"]["origin"] = json!("glovebox/bakery"));
+    room.refused(&agreement, "LOG_INVALID", 3);
+
+    let agreement = room.agreed("evil", EVIL);
+    let witness = witness_line("watcher", &room.key("brand.dan"));
+    glovebox::set_witnesses(&room.dir(), &format!("{witness}\nquorum none"), now()).unwrap();
+    room.sign_registry();
+    room.refused(&agreement, "LOG_INVALID", 3);
+}
+
+/// A person of the party has to say, again and again, that nothing was withdrawn: silence is no consent.
+#[test]
+fn a_party_without_a_list_of_what_it_has_withdrawn() {
+    for party in ["retailer", "brand"] {
+        let room = Fixture::new();
+        let agreement = room.agreed("evil", EVIL);
+        fs::remove_dir_all(room.path(&format!("revocations/{party}"))).unwrap();
+        room.refused(&agreement, "REVOCATIONS_MISSING", 3);
+    }
 }
 
 #[test]
 fn another_runtime() {
     let room = Fixture::new();
-    for field in ["glovebox", "wasmtime", "contract_sha256"] {
+    for field in ["glovebox", "wasmtime", "contract_sha256", "engine_sha256"] {
         let agreement = room.agreed("evil", EVIL);
         room.forge(&agreement, |terms| terms["runtime"][field] = json!("another"));
         room.refused(&agreement, "RUNTIME_CHANGED", 3);
@@ -253,41 +330,39 @@ fn another_runtime() {
 
 /// The receipt, and why the run was refused.
 fn run_at(room: &Fixture, agreement: &str, now: DateTime<Utc>) -> (String, Option<Fault>) {
-    let key = glovebox::load_key(&room.path("keys/runtime.pem")).unwrap();
-    let request = Request {
-        room: room.root(),
-        agreement,
-        key: &key,
-        threads: 1,
-        sort_memory_bytes: 64 << 20,
-        clock: Clock::Fixed(now),
-    };
-    let outcome = glovebox::run(&request, &|_| {}).unwrap();
+    let outcome = room.run_here(agreement, Clock::Fixed(now), &|_| {});
     (outcome.receipt, outcome.result.err())
 }
 
+/// The window begins in an hour and lasts for one, so that keys and lists hold all along.
 #[test]
 fn outside_the_window() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
-    let terms: Value = serde_json::from_slice(&room.read(&format!("{agreement}/agreement.json"))).unwrap();
-    let moment = |field: &str| terms[field].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
-    let second = TimeDelta::seconds(1);
-    for (now, is_inside) in [
-        (moment("not_before") - second, false),
-        (moment("not_after"), false),
-        (moment("not_after") + TimeDelta::days(1000), false),
-        (moment("not_after") - second, true),
+    let (from, until) = (now() + TimeDelta::hours(1), now() + TimeDelta::hours(2));
+    room.forge(&agreement, |terms| {
+        let text = |moment: DateTime<Utc>| json!(moment.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        (terms["not_before"], terms["not_after"]) = (text(from), text(until));
+    });
+    let (second, expired) = (TimeDelta::seconds(1), Some("AGREEMENT_EXPIRED"));
+    for (now, code) in [
+        (from - second, expired),
+        (until - second, None),
+        (until, expired),
+        (until + TimeDelta::days(20), expired),
+        // The log has seen a later time: setting the clock back does not help.
+        (until - second, expired),
+        (until + TimeDelta::days(1000), Some("REGISTRY_EXPIRED")),
     ] {
+        let (outputs, spent) = (room.outputs(), room.spent());
         let (receipt, refusal) = run_at(&room, &agreement, now);
-        assert!(glovebox::verify(&room.dir(), &receipt).is_ok(), "{now}");
+        assert!(glovebox::verify(&room.dir(), &receipt, None, now).is_ok(), "{now}");
+        assert_eq!(refusal.as_ref().map(|fault| fault.code().as_str()), code, "{now}: {refusal:?}");
         match refusal {
-            None => assert!(is_inside, "released at {now}"),
+            None => fs::remove_file(room.path("out/reports/evil-r1.parquet")).unwrap(),
             Some(fault) => {
-                assert!(!is_inside, "{now}: {fault}");
                 assert_eq!(fault.to_string().lines().count(), 2);
-                assert!(fault.to_string().starts_with("AGREEMENT_EXPIRED: "), "{fault}");
-                assert!(room.outputs().is_empty() && room.spent().is_empty());
+                assert_eq!((room.outputs(), room.spent()), (outputs, spent), "{now}");
             }
         }
     }
@@ -304,12 +379,12 @@ fn an_agreement_that_has_more_than_one_reading() {
     // The order of fields matters in an array: take it from the text, not from the sorted map.
     let controls = controls_as_array(&honest);
     let rows = [
-        ("duplicate key", honest.replacen("\"version\": 1", "\"version\": 1, \"version\": 1", 1)),
+        ("duplicate key", honest.replacen("\"version\": 2", "\"version\": 2, \"version\": 2", 1)),
         (
             "duplicate nested key",
             honest.replacen("\"group_size_min\": 20", "\"group_size_min\": 2, \"group_size_min\": 20", 1),
         ),
-        ("unknown field", honest.replacen("\"version\": 1", "\"version\": 1, \"waiver\": true", 1)),
+        ("unknown field", honest.replacen("\"version\": 2", "\"version\": 2, \"waiver\": true", 1)),
         ("unknown nested field", honest.replacen("\"group_size_min\": 20", "\"group_size_min\": 20, \"x\": 1", 1)),
         ("array for object", listed(&terms).to_string()),
         ("array for nested object", controls),
@@ -317,8 +392,8 @@ fn an_agreement_that_has_more_than_one_reading() {
         ("trailing text", format!("{honest} x")),
         ("byte order mark", format!("\u{feff}{honest}")),
         ("cut short", honest[..honest.len() - 10].to_owned()),
-        ("another version", honest.replacen("\"version\": 1", "\"version\": 2", 1)),
-        ("a number as text", honest.replacen("\"version\": 1", "\"version\": \"1\"", 1)),
+        ("another version", honest.replacen("\"version\": 2", "\"version\": 1", 1)),
+        ("a number as text", honest.replacen("\"version\": 2", "\"version\": \"2\"", 1)),
         ("a time with an offset", honest.replacen("Z\",\n  \"not_after\"", "+00:00\",\n  \"not_after\"", 1)),
         ("no bytes", String::new()),
     ];
@@ -366,54 +441,95 @@ fn an_approval_that_has_more_than_one_reading() {
     let as_array =
         |envelope: &Value| json!([envelope["payloadType"], envelope["payload"], envelope["signatures"]]).to_string();
     let rows = [
-        ("duplicate key", signed(&honest.replacen("\"room\"", "\"room\":\"grocery\",\"room\"", 1))),
-        ("unknown field", changed(&|value| value["comment"] = json!("fine"))),
-        ("unknown field of the predicate", changed(&|value| value["predicate"]["until"] = json!("noon"))),
+        ("MALFORMED", "duplicate key", signed(&honest.replacen("\"room\"", "\"room\":\"grocery\",\"room\"", 1))),
+        ("MALFORMED", "unknown field", changed(&|value| value["comment"] = json!("fine"))),
+        ("MALFORMED", "unknown field of the predicate", changed(&|value| value["predicate"]["until"] = json!("noon"))),
         (
+            "MALFORMED",
             "array for the predicate",
             changed(&|value| {
-                value["predicate"] = json!(["grocery", "retailer", "ana", "approve", id, "2026-01-01T00:00:00Z"]);
+                let times = ["2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z"];
+                value["predicate"] = json!([
+                    "grocery",
+                    "retailer",
+                    "ana",
+                    "data-owner",
+                    "approve",
+                    id,
+                    1,
+                    1,
+                    times[0],
+                    times[1],
+                    "00".repeat(16),
+                ]);
             }),
         ),
-        ("array for the subject", changed(&|value| value["subject"] = json!([["agreement.json", {"sha256": id}]]))),
         (
+            "MALFORMED",
+            "array for the subject",
+            changed(&|value| value["subject"] = json!([["agreement.json", {"sha256": id}]])),
+        ),
+        (
+            "MALFORMED",
             "array for the statement",
             changed(&|value| {
                 *value = json!([value["_type"], value["subject"], value["predicateType"], value["predicate"]]);
             }),
         ),
-        ("trailing bytes in the payload", signed(&format!("{honest}{{}}"))),
-        ("two subjects", changed(&|value| value["subject"] = json!([subject, subject]))),
-        ("no subject", changed(&|value| value["subject"] = json!([]))),
-        ("another digest", changed(&|value| value["subject"][0]["digest"]["sha256"] = json!(sha256(b"")))),
-        ("another digest in the predicate", changed(&|value| value["predicate"]["agreement_id"] = json!(sha256(b"")))),
-        ("another predicate type", changed(&|value| value["predicateType"] = json!("https://glovebox.dev/run/v1"))),
-        ("another statement type", changed(&|value| value["_type"] = json!("https://in-toto.io/Statement/v2"))),
-        ("a rejection", changed(&|value| value["predicate"]["decision"] = json!("reject"))),
-        ("no time", changed(&|value| value["predicate"]["approved_at"] = json!("yesterday"))),
-        ("trailing bytes in the envelope", format!("{}{{}}", signed(&honest))),
-        ("duplicate key in the envelope", signed(&honest).replacen("\"payload\"", "\"payload\":\"\",\"payload\"", 1)),
-        ("array for the envelope", as_array(&seal(honest.as_bytes(), &key))),
+        ("MALFORMED", "trailing bytes in the payload", signed(&format!("{honest}{{}}"))),
+        ("SUBJECT_MISMATCH", "two subjects", changed(&|value| value["subject"] = json!([subject, subject]))),
+        ("SUBJECT_MISMATCH", "no subject", changed(&|value| value["subject"] = json!([]))),
         (
+            "SUBJECT_MISMATCH",
+            "another digest",
+            changed(&|value| value["subject"][0]["digest"]["sha256"] = json!(sha256(b""))),
+        ),
+        (
+            "SUBJECT_MISMATCH",
+            "another digest in the predicate",
+            changed(&|value| value["predicate"]["agreement_id"] = json!(sha256(b""))),
+        ),
+        (
+            "PREDICATE_TYPE",
+            "another predicate type",
+            changed(&|value| value["predicateType"] = json!("https://glovebox.dev/run/v1")),
+        ),
+        (
+            "PREDICATE_TYPE",
+            "another statement type",
+            changed(&|value| value["_type"] = json!("https://in-toto.io/Statement/v2")),
+        ),
+        ("NOT_APPROVED", "a rejection", changed(&|value| value["predicate"]["decision"] = json!("reject"))),
+        ("MALFORMED", "no time", changed(&|value| value["predicate"]["approved_at"] = json!("yesterday"))),
+        ("MALFORMED", "trailing bytes in the envelope", format!("{}{{}}", signed(&honest))),
+        (
+            "MALFORMED",
+            "duplicate key in the envelope",
+            signed(&honest).replacen("\"payload\"", "\"payload\":\"\",\"payload\"", 1),
+        ),
+        ("MALFORMED", "array for the envelope", as_array(&seal(honest.as_bytes(), &key))),
+        (
+            "MALFORMED",
             "array for a signature",
             enveloped(&|value| {
                 value["signatures"] = json!([["", value["signatures"][0]["sig"]]]);
             }),
         ),
         (
+            "SIGNATURE_MISSING",
             "two signatures",
             enveloped(&|value| {
                 value["signatures"] = json!([value["signatures"][0], value["signatures"][0]]);
             }),
         ),
-        ("no signature", enveloped(&|value| value["signatures"] = json!([]))),
-        ("another payload type", enveloped(&|value| value["payloadType"] = json!("application/json"))),
-        ("no base64", enveloped(&|value| value["payload"] = json!("{}"))),
+        ("SIGNATURE_MISSING", "no signature", enveloped(&|value| value["signatures"] = json!([]))),
+        ("PAYLOAD_TYPE", "another payload type", enveloped(&|value| value["payloadType"] = json!("application/json"))),
+        ("MALFORMED", "no base64", enveloped(&|value| value["payload"] = json!("{}"))),
     ];
-    for (what, envelope) in rows {
+    for (code, what, envelope) in rows {
         println!("{what}");
         room.write(&format!("{agreement}/retailer.ana.dsse.json"), envelope.as_bytes());
-        room.refused(&agreement, "APPROVAL_INVALID", 3);
+        room.refused(&agreement, code, 3);
     }
     room.write(&format!("{agreement}/retailer.ana.dsse.json"), signed(&honest).as_bytes());
     room.released(&agreement);
@@ -442,7 +558,7 @@ fn a_stray_file_among_the_approvals() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
     room.write(&format!("{agreement}/z.dsse.json"), b"{}");
-    room.refused(&agreement, "APPROVAL_INVALID", 3);
+    room.refused(&agreement, "MALFORMED", 3);
 }
 
 #[test]
@@ -453,8 +569,7 @@ fn symlinks_for_agreement_or_approval() {
         let (path, aside) = (room.path(&format!("{agreement}/{name}")), room.path("aside"));
         fs::rename(&path, &aside).unwrap();
         symlink(&aside, &path).unwrap();
-        let code = if name == "agreement.json" { "AGREEMENT_INVALID" } else { "APPROVAL_INVALID" };
-        room.refused(&agreement, code, 3);
+        room.refused(&agreement, "AGREEMENT_INVALID", 3);
     }
 }
 
@@ -463,7 +578,9 @@ fn an_agreement_that_is_not_there_or_not_in_the_room() {
     let (room, other) = (Fixture::new(), Fixture::new());
     let elsewhere = other.agreed("evil", EVIL);
     let absolute = other.path(&elsewhere);
-    let climbing = format!("../{}/{elsewhere}", other.root().file_name().unwrap().to_str().unwrap());
+    let outside = other.root().parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    let climbing = format!("../../{outside}/room/{elsewhere}");
+    assert!(room.path(&climbing).exists(), "{climbing} leads nowhere");
     for agreement in ["agreements/nothing-r9", "", ".", absolute.to_str().unwrap(), &climbing] {
         println!("`{agreement}`");
         room.refused(agreement, "AGREEMENT_INVALID", 3);
@@ -477,13 +594,13 @@ fn every_flipped_byte_of_an_agreement() {
     let agreement = room.agreed("evil", EVIL);
     let path = format!("{agreement}/agreement.json");
     let honest = room.read(&path);
-    let now: DateTime<Utc> = Utc::now();
+    let now = now();
     for (turn, at) in (0..honest.len()).step_by(13).enumerate() {
         let mut flipped = honest.clone();
         flipped[at] ^= 1 << (turn % 8);
         room.write(&path, &flipped);
         let fault = run_at(&room, &agreement, now).1.unwrap();
-        assert_eq!(fault.code().as_str(), "APPROVAL_INVALID", "byte {at}: {fault}");
+        assert_eq!(fault.code().as_str(), "SUBJECT_MISMATCH", "byte {at}: {fault}");
     }
     assert!(room.outputs().is_empty() && room.spent().is_empty());
 }
@@ -492,22 +609,29 @@ fn every_flipped_byte_of_an_agreement() {
 fn registries_that_could_be_read_in_two_ways() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
-    let honest = room.read_text("registry.json");
-    let key_of = |who: &str| data_encoding::HEXLOWER.encode(room.key(who).verifying_key().as_bytes());
+    let path = "registry/1/registry.json";
+    let honest = room.read_text(path);
+    let key_of = |who: &str| HEXLOWER.encode(room.key(who).verifying_key().as_bytes());
     let (ana, dan) = (key_of("retailer.ana"), key_of("brand.dan"));
     let rows = [
-        ("one key for two people", honest.replace(&ana, &dan)),
-        ("upper-case hex", honest.replace(&ana, &ana.to_uppercase())),
-        ("an unknown field", honest.replacen("\"version\": 1", "\"version\": 1, \"quorum\": 0", 1)),
-        ("a weak key", honest.replace(&ana, &format!("01{}", "00".repeat(31)))),
-        ("another version", honest.replacen("\"version\": 1", "\"version\": 2", 1)),
-        ("no JSON", "parties:".into()),
+        ("KEY_DUPLICATE", "one key for two people", honest.replace(&ana, &dan)),
+        ("KEY_FORMAT", "upper-case hex", honest.replace(&ana, &ana.to_uppercase())),
+        ("REGISTRY_INVALID", "an unknown field", honest.replacen("\"version\": 1", "\"version\": 1, \"waiver\": 0", 1)),
+        ("REGISTRY_INVALID", "a field twice", honest.replacen("\"version\": 1", "\"version\": 1, \"version\": 1", 1)),
+        ("REGISTRY_INVALID", "trailing bytes", format!("{honest}{{}}")),
+        ("KEY_WEAK", "a weak key", honest.replace(&ana, &format!("01{}", "00".repeat(31)))),
+        ("REGISTRY_INVALID", "another version", honest.replacen("\"version\": 1", "\"version\": 2", 1)),
+        ("REGISTRY_INVALID", "another format", honest.replacen("\"format\": 1", "\"format\": 2", 1)),
+        ("REGISTRY_INVALID", "no JSON", "parties:".into()),
     ];
-    for (what, bytes) in rows {
+    for (code, what, bytes) in rows {
         assert_ne!(bytes, honest, "{what}");
-        room.write("registry.json", bytes.as_bytes());
+        println!("{what}");
+        room.write(path, bytes.as_bytes());
         // Without a registry no receipt verifies, so only the refusal itself is checked.
-        room.run(&agreement).failed("REGISTRY_INVALID", 3);
+        room.run(&agreement).failed(code, 3);
         assert!(room.outputs().is_empty() && room.spent().is_empty(), "{what}");
     }
+    room.write(path, honest.as_bytes());
+    room.released(&agreement);
 }

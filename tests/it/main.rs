@@ -13,6 +13,7 @@
 
 mod support;
 
+mod attacks;
 mod bad_input;
 mod cli;
 mod destination;

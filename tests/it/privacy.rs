@@ -218,7 +218,8 @@ fn a_budget_ends() {
 #[test]
 fn a_budget_ends_for_processes_that_race() {
     let room = Fixture::with_controls("epsilon = 10.0, lifetime_epsilon = 20.0, group_size_min = 20");
-    let agreements: Vec<String> = (0..4).map(|_| room.agreed("evil", EVIL)).collect();
+    let beside = [EVIL, &["--beside"]].concat();
+    let agreements: Vec<String> = (0..4).map(|_| room.agreed("evil", &beside)).collect();
     let start = |agreement: &String| {
         let mut command = room.command();
         command.args(["run", agreement, "--json", "--threads", "1"]);

@@ -202,14 +202,16 @@ fn same_but_for_noise(released: &Released) {
     assert_eq!((&public(&released.json), &public(&released.record)), (&honest.0, &honest.1));
 }
 
-/// JSON without what names a run: ids, times, paths, and digests of what the run's own parameters stand in.
+/// JSON without what names a run: ids, times, numbers, paths, and digests of what the run's own parameters stand in.
 fn public(json: &Value) -> Value {
-    const OWN: [&str; 9] = [
+    const OWN: [&str; 11] = [
         "run_id",
         "receipt",
         "started_at",
         "finished_at",
         "agreement_path",
+        "certificate_sha256",
+        "sequence",
         "sha256",
         "path",
         "output_path",
