@@ -264,7 +264,8 @@ impl Release<'_> {
         )?;
         let began = clock::from_text(&certificate.not_before).ok_or_else(|| invalid("the certificate has no time"))?;
         // The minute is all that is told of it: people may have signed within it.
-        let approvals = self.approvals(&bytes, &certificate.registry, began + TimeDelta::seconds(59))?;
+        let began = began + TimeDelta::seconds(59);
+        let approvals = self.approvals(&bytes, &certificate.registry, began)?;
         let agreement = approvals.1;
         let records: Vec<ApprovalRecord> = approvals.0.iter().map(ApprovalRecord::of).collect();
         findings.require(
