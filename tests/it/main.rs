@@ -15,6 +15,7 @@ mod support;
 
 mod bad_input;
 mod cli;
+mod crash;
 mod destination;
 mod gate;
 mod privacy;
