@@ -16,6 +16,7 @@ mod support;
 mod attacks;
 mod bad_input;
 mod cli;
+mod crash;
 mod destination;
 mod gate;
 mod privacy;

@@ -33,7 +33,7 @@ fn columns_that_do_not_fit() {
 #[test]
 fn columns_that_do_not_fit_an_agreed_question() {
     let room = Fixture::new();
-    let agreement = room.agree("evil", EVIL);
+    let agreement = room.agreed("evil", EVIL);
     let manifest = room.read_text("questions/evil.toml");
     for (code, to) in [
         ("COLUMN_TYPE", "type = \"utf8\" }"),
