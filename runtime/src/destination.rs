@@ -1,7 +1,7 @@
 //! Step 5. Writes a released table to the agreed folder: all of it, or nothing.
 //!
 //! The place is claimed before any data is read, so that a name that is taken or a full disk costs no budget. Before a
-//! byte of the result can be seen, the gate is asked once more and the log has the run's receipt.
+//! byte of the result is written, the gate is asked once more; before it has its name, the log has the run's receipt.
 
 use arrow::array::Array;
 use arrow::csv;
@@ -93,22 +93,47 @@ pub(crate) fn render(released: Released, random: &mut Random) -> Result<Rendered
     Ok(RenderedResult { approved, path, rows: table.num_rows(), commitment, bytes, opening })
 }
 
-/// Writes a result and its opening, whole or not at all, once the gate has let it out and the log has its receipt.
-pub(crate) fn deliver(confirmed: Confirmed, dir: &Dir) -> Result<Delivered> {
-    let RenderedResult { approved, path, rows, bytes, opening, .. } = confirmed.into_result();
-    let opening = serde_json::to_vec(&opening).map_err(|error| failed(&path, &error))?;
+/// A confirmed result, whole and durable, under names that are none of a result.
+#[derive(Debug)]
+pub(crate) struct StagedResult {
+    result: RenderedResult,
+    output: Staged,
+    beside: Staged,
+}
+
+impl StagedResult {
+    pub(crate) const fn result(&self) -> &RenderedResult {
+        &self.result
+    }
+}
+
+/// Writes a confirmed result and its opening, so that nothing is left that could fail but to give them their names.
+pub(crate) fn stage(confirmed: Confirmed, dir: &Dir) -> Result<StagedResult> {
+    let result = confirmed.into_result();
+    let (path, beside) = (result.path.as_str(), opening_path(&result.path));
+    if let Some(taken) = [path, &beside].into_iter().find(|path| dir.symlink_metadata(path).is_ok()) {
+        return Err(exists(taken));
+    }
+    let opening = serde_json::to_vec(&result.opening).map_err(|error| failed(path, &error))?;
     let stage = |path: &str, bytes: &[u8]| {
         Staged::create(dir, path, |file| std::io::Write::write_all(file, bytes)).map_err(|error| failed(path, &error))
     };
-    let (output, beside) = (stage(&path, &bytes)?, stage(&opening_path(&path), &opening)?);
-    output.publish(Existing::Refuse).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => exists(&path),
-        _ => failed(&path, &error),
-    })?;
-    beside.publish(Existing::Replace).map_err(|error| {
+    let (output, beside) = (stage(path, &result.bytes)?, stage(&beside, &opening)?);
+    Ok(StagedResult { result, output, beside })
+}
+
+/// Gives a result its name, once the log has its receipt.
+pub(crate) fn publish(staged: StagedResult, dir: &Dir) -> Result<Delivered> {
+    let StagedResult { result: RenderedResult { approved, path, rows, .. }, output, beside } = staged;
+    let named = |path: &str, error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(path),
+        _ => failed(path, error),
+    };
+    output.publish(Existing::Refuse).map_err(|error| named(&path, &error))?;
+    beside.publish(Existing::Refuse).map_err(|error| {
         // Without its opening a result cannot be verified: neither of them stays.
         let _ = dir.remove_file(&path);
-        failed(&opening_path(&path), &error)
+        named(&opening_path(&path), &error)
     })?;
     Ok(Delivered { approved, path, rows })
 }

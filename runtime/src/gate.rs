@@ -176,10 +176,6 @@ pub(crate) fn readmit(dir: &Dir, evidence: Evidence) -> Result<Approved> {
 pub(crate) struct Confirmed(RenderedResult);
 
 impl Confirmed {
-    pub(crate) const fn result(&self) -> &RenderedResult {
-        &self.0
-    }
-
     pub(crate) fn into_result(self) -> RenderedResult {
         self.0
     }

@@ -24,9 +24,10 @@ pub use verify::{Check, Verified, verify};
 pub(crate) use verify::{Evidence, evidence};
 
 use crate::clock;
+use crate::destination::RenderedResult;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing, Staged};
-use crate::gate::{AGREEMENT_FILE, ApprovalRecord, Confirmed, ListRecord};
+use crate::gate::{AGREEMENT_FILE, ApprovalRecord, ListRecord};
 use crate::principal::RunPrincipal;
 use crate::privacy::{Charge, MeasureNoise, Mechanism};
 use crate::room::{RegistryPin, Runtime, sha256_hex};
@@ -158,7 +159,7 @@ pub(crate) enum ReceiptSigner<'a> {
 
 /// Signs the receipt of a run and writes it. Returns its path in the room and its bytes, which are to be logged.
 pub(crate) fn seal(
-    outcome: Result<&Confirmed, Code>,
+    outcome: Result<&RenderedResult, Code>,
     trace: &Trace,
     dir: &Dir,
     signer: &ReceiptSigner<'_>,
@@ -225,8 +226,7 @@ pub(crate) fn proof_path(run_id: &str) -> String {
 }
 
 impl ReleaseRecord {
-    fn of(confirmed: &Confirmed) -> Self {
-        let result = confirmed.result();
+    fn of(result: &RenderedResult) -> Self {
         let agreement = result.approved.agreement();
         let mechanism = Mechanism::new(result.approved.manifest(), &agreement.controls);
         Self {

@@ -51,16 +51,16 @@ pub enum Step {
     Sandbox,
     /// Applying the controls.
     Privacy,
-    /// Writing the receipt.
-    Receipt,
     /// Writing the result.
     Destination,
+    /// Writing the receipt.
+    Receipt,
 }
 
 impl Step {
     /// All steps in order.
     pub const ALL: [Self; 6] =
-        [Self::Gate, Self::Provision, Self::Sandbox, Self::Privacy, Self::Receipt, Self::Destination];
+        [Self::Gate, Self::Provision, Self::Sandbox, Self::Privacy, Self::Destination, Self::Receipt];
 
     /// What happens, for people.
     #[must_use]
@@ -118,12 +118,11 @@ pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
         Err(Fault::new(Code::Internal, "the run ended by a defect", "report it with the run's id"))
     });
 
-    // 5 and 6. The gate lets the result out even now; the receipt is signed by the run's principal and logged, for
-    // refusals as well; and only then the result is delivered, whole or not at all.
-    progress(Step::Receipt);
-    let (receipt, confirmed) = session.close(rendered)?;
+    // 5 and 6. The gate lets the result out even now; it is written whole or not at all, and gets its name once the
+    // receipt, which the run's principal signs, is in the log. Refusals are receipted and logged as well.
     progress(Step::Destination);
-    let delivered = confirmed.and_then(|confirmed| session.deliver(confirmed));
+    let (receipt, delivered) = session.close(rendered)?;
+    progress(Step::Receipt);
     let Trace { run_id, charges, .. } = session.trace;
     Ok(Outcome { run_id, receipt, charges, result: delivered.map(ReleasedResult::from) })
 }

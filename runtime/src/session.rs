@@ -8,11 +8,11 @@ use glovebox_trust::Principal;
 use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 
 use crate::clock;
-use crate::destination::{self, Delivered, RenderedResult};
+use crate::destination::{self, Delivered, RenderedResult, StagedResult};
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
-use crate::journal::{Facts, Journal, OpenRun};
+use crate::journal::{Facts, Held, Journal, OpenRun};
 use crate::principal::{self, Decommission, End, RunNames, RunPrincipal, Tenure};
 use crate::privacy::{self, Mechanism};
 use crate::provision::SourceDigest;
@@ -47,10 +47,11 @@ struct Desk {
 impl<'a> Session<'a> {
     /// Opens the room for a run. Without a registered runtime key no run begins: nobody could verify its receipt.
     pub(crate) fn open(request: &'a Request<'a>) -> Result<Self> {
-        check_path(request.agreement)?;
         let dir = crate::open_room(request.room)?;
         let mut random = Random::from_os()?;
-        let trace = Trace::new(hex(&random.bytes::<16>()), request.clock.now(), request.agreement);
+        // What is no path of an agreement does not stand in the receipt, which must fit into the log.
+        let agreement = check_path(request.agreement).unwrap_or_default();
+        let trace = Trace::new(hex(&random.bytes::<16>()), request.clock.now(), agreement);
         let public = request.key.public();
         let chain = gate::read_room(&dir).and_then(|room| Chain::read(&dir, &room.id));
         let runtime = gate::runtime_of(chain.as_ref().ok(), &public)?;
@@ -65,6 +66,7 @@ impl<'a> Session<'a> {
 
     /// Asks the gate.
     pub(crate) fn admit(&mut self) -> Result<Approved> {
+        check_path(self.request.agreement)?;
         let folder = self.trace.agreement_path.clone();
         let desk = self.desk.as_ref().map_err(Clone::clone)?;
         let held = desk.journal.hold()?;
@@ -139,30 +141,43 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Asks the gate once more about a result, writes the receipt, ends the principal, and logs both, while no one else
-    /// writes to the room. A result that may go out comes back as such; its receipt is logged before anyone can see it.
-    pub(crate) fn close(&mut self, rendered: Result<RenderedResult>) -> Result<(String, Result<Confirmed>)> {
+    /// Asks the gate once more about a result, writes it, writes the receipt, ends the principal, logs both, and gives
+    /// the result its name: all while no one else writes to the room.
+    pub(crate) fn close(&mut self, rendered: Result<RenderedResult>) -> Result<(String, Result<Delivered>)> {
         let desk = self.desk.clone();
         let held = desk.as_ref().map_err(Clone::clone).and_then(|desk| desk.journal.hold());
         let mut held = match held {
             Ok(held) => held,
             // What the log cannot take is a refusal's receipt, and stands by itself.
             Err(fault) => {
-                let refused = Err(rendered.err().unwrap_or(fault));
-                let (path, _) = self.receipt(&refused, self.request.clock.now())?;
-                return Ok((path, refused));
+                let refused = rendered.err().unwrap_or(fault);
+                let (path, _) = self.receipt(Err(refused.code()), self.request.clock.now())?;
+                return Ok((path, Err(refused)));
             }
         };
         let now = held.now(self.request.clock.now());
         let confirmed = rendered.and_then(|result| self.confirm(result, held.facts(), now));
-        let (path, records) = self.receipt(&confirmed, now)?;
-        let index = held.append(&records, self.key);
-        drop(held);
-        match (index.and_then(|index| self.prove(index)), &confirmed) {
-            // A result whose receipt is not in the log does not go out.
-            (Err(fault), Ok(_)) => Err(fault),
-            _ => Ok((path, confirmed)),
+        let staged = confirmed.and_then(|confirmed| destination::stage(confirmed, &self.dir));
+        let outcome = staged.as_ref().map(StagedResult::result).map_err(Fault::code);
+        let (path, records) = self.receipt(outcome, now)?;
+        let logged = held.append(&records, self.key).and_then(|index| self.prove(index));
+        match (staged, logged) {
+            // A result whose receipt is not in the log gets no name.
+            (Ok(_), Err(fault)) => Err(fault),
+            (Ok(staged), Ok(())) => Ok((path, self.publish(staged, &mut held, now))),
+            (Err(refused), _) => Ok((path, Err(refused))),
         }
+    }
+
+    /// Where even that fails, because someone else has taken the name or the disk has gone, the log says so.
+    fn publish(&self, staged: StagedResult, held: &mut Held<'_>, now: DateTime<Utc>) -> Result<Delivered> {
+        destination::publish(staged, &self.dir).inspect_err(|_| {
+            let (run_id, at) = (self.trace.run_id.clone(), clock::to_text(clock::to_the_minute(now)));
+            let record = Decommission { run_id, principal: String::new(), end: End::Undelivered, at };
+            // If the log fails as well, there is no place left to say it.
+            let record = principal::decommissioned(record, &self.trace.subject(), self.key);
+            let _ = record.and_then(|record| held.append(&[record], self.key));
+        })
     }
 
     fn confirm(&mut self, result: RenderedResult, facts: &Facts, now: DateTime<Utc>) -> Result<Confirmed> {
@@ -174,10 +189,13 @@ impl<'a> Session<'a> {
     }
 
     /// The receipt, which is written, and the records to log: it, and the end of the principal.
-    fn receipt(&mut self, confirmed: &Result<Confirmed>, now: DateTime<Utc>) -> Result<(String, Vec<Vec<u8>>)> {
+    fn receipt(
+        &mut self,
+        outcome: Result<&RenderedResult, Code>,
+        now: DateTime<Utc>,
+    ) -> Result<(String, Vec<Vec<u8>>)> {
         let principal = self.principal.take();
         let signer = principal.as_ref().map_or(ReceiptSigner::Runtime(self.key), ReceiptSigner::Principal);
-        let outcome = confirmed.as_ref().map_err(Fault::code);
         let (path, sealed) = receipt::seal(outcome, &self.trace, &self.dir, &signer, now)?;
         let mut records = vec![sealed];
         if let Some(principal) = principal {
@@ -189,24 +207,6 @@ impl<'a> Session<'a> {
     fn prove(&self, index: u64) -> Result<()> {
         let desk = self.desk.as_ref().map_err(Clone::clone)?;
         receipt::put(&self.dir, &proof_path(&self.trace.run_id), &desk.journal.prove(index)?)
-    }
-
-    /// Delivers a result whose receipt is logged. Where that fails, the log says so too.
-    pub(crate) fn deliver(&self, confirmed: Confirmed) -> Result<Delivered> {
-        destination::deliver(confirmed, &self.dir).inspect_err(|_| {
-            // The recipient's folder has failed; if the log fails as well there is no place left to say it.
-            let _ = self.log_undelivered();
-        })
-    }
-
-    fn log_undelivered(&self) -> Result<()> {
-        let desk = self.desk.as_ref().map_err(Clone::clone)?;
-        let mut held = desk.journal.hold()?;
-        let at = clock::to_text(clock::to_the_minute(held.now(self.request.clock.now())));
-        let (run_id, principal) = (self.trace.run_id.clone(), String::new());
-        let record = Decommission { run_id, principal, end: End::Undelivered, at };
-        let record = principal::decommissioned(record, &self.trace.subject(), self.key)?;
-        held.append(&[record], self.key).map(drop)
     }
 }
 
@@ -231,14 +231,13 @@ pub(crate) fn open_state(path: &std::path::Path) -> Result<Dir> {
     })
 }
 
-/// The path stands in the receipt, which must fit into the log.
-fn check_path(agreement: &str) -> Result<()> {
+fn check_path(agreement: &str) -> Result<&str> {
     let agreement = agreement.trim_end_matches('/');
     if is_inner_path(agreement) && agreement.len() <= AGREEMENT_PATH_MAX {
-        return Ok(());
+        return Ok(agreement);
     }
     let fact = format!("an agreement is a folder inside the room, in at most {AGREEMENT_PATH_MAX} characters");
-    Err(Fault::new(Code::Usage, fact, "name it as `agreements/NAME-rN`"))
+    Err(Fault::new(Code::AgreementInvalid, fact, "name it as `agreements/NAME-rN`"))
 }
 
 fn check_nonce(nonce: &str) -> Result<&str> {
