@@ -2,10 +2,10 @@
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, TimeDelta, Utc};
-use glovebox_trust::approval::{self, Draft, Terms};
+use glovebox_trust::approval::{self, Approval, Draft, Terms};
 use glovebox_trust::envelope::{self, IN_TOTO};
 use glovebox_trust::keys::{PublicKey, Signer};
-use glovebox_trust::registry::{Registry, Scope};
+use glovebox_trust::registry::Scope;
 use glovebox_trust::{INTEGER_MAX, Principal};
 
 use super::foreign::{foreign_folder, sign_for_others};
@@ -64,23 +64,28 @@ pub fn approve(
         let fact = format!("{folder} has the id {agreement_id}, which is not what you have read");
         return Err(Fault::new(Code::SubjectMismatch, fact, "read the agreement that is there now"));
     }
-    let path = format!("{folder}/{}.{}{SIGNATURE_SUFFIX}", principal.party, principal.member);
-    if files::read(dir, &path, ENVELOPE_BYTES_MAX)
-        .is_ok_and(|there| approval::verify(&there, registry, &agreement_id, now, false).is_ok())
-    {
-        let list = renew_if_stale(dir, registry, &principal, key, now)?;
-        return Ok(Approved { principal, path, list });
-    }
     let owners = agreement.owners().collect();
     let recipient = agreement.destination.recipient.as_str();
     let terms = Terms { agreement_id: &agreement_id, kind: quorum_of(agreement.kind), owners: &owners, recipient };
+    let role = terms.role_of(&principal.party);
+    let withdrawn = withdrawn_through(dir, &chain, &principal, now)?;
+    let path = format!("{folder}/{}.{}{SIGNATURE_SUFFIX}", principal.party, principal.member);
+    // Only one that counts as this person's stays: not what someone else has put there, nor what was withdrawn.
+    let stays =
+        |there: &Approval| (there.principal(), there.role()) == (&principal, role) && there.sequence() > withdrawn;
+    if files::read(dir, &path, ENVELOPE_BYTES_MAX)
+        .is_ok_and(|there| approval::verify(&there, registry, &agreement_id, now, false).is_ok_and(|a| stays(&a)))
+    {
+        let list = renew_if_stale(dir, &chain, &principal, key, now)?;
+        return Ok(Approved { principal, path, list });
+    }
     let (_, not_after) = agreement.window()?;
     let draft = Draft {
         room: &room.id,
         principal: &principal,
-        role: terms.role_of(&principal.party),
+        role,
         agreement_id: &agreement_id,
-        sequence: next_sequence(dir, registry, &principal, &key.public(), now)?,
+        sequence: next_sequence(dir, &principal, &key.public(), withdrawn)?,
         registry_version: registry.version(),
         approved_at: now,
         not_after: not_after + TimeDelta::seconds(1),
@@ -89,19 +94,13 @@ pub fn approve(
     let sealed = approval::seal(&draft, key).map_err(|why| cannot_sign(&why))?;
     sign_for_others(dir, &foreign_folder(folder, &principal), &principal, &bytes, key)?;
     write(dir, &path, &sealed)?;
-    let list = renew_if_stale(dir, registry, &principal, key, now)?;
+    let list = renew_if_stale(dir, &chain, &principal, key, now)?;
     Ok(Approved { principal, path, list })
 }
 
 /// A person's approvals are counted over all agreements of the room, so that any of them can be withdrawn by its number.
 /// Only what this key has signed is counted: whatever else lies there could name any number.
-fn next_sequence(
-    dir: &Dir,
-    registry: &Registry,
-    person: &Principal,
-    key: &PublicKey,
-    now: DateTime<Utc>,
-) -> Result<u64> {
+fn next_sequence(dir: &Dir, person: &Principal, key: &PublicKey, withdrawn: u64) -> Result<u64> {
     let name = format!("{}.{}{SIGNATURE_SUFFIX}", person.party, person.member);
     let folders = files::list(dir, "agreements", "").map_err(|error| {
         Fault::new(Code::AgreementInvalid, format!("cannot list agreements: {error}"), "name the room's folder")
@@ -113,7 +112,7 @@ fn next_sequence(
         statement.get("predicate")?.get("sequence")?.as_u64()
     };
     let last = folders.iter().filter_map(sequence).max().unwrap_or(0);
-    let next = last.max(withdrawn_through(dir, registry, person, now)?).saturating_add(1);
+    let next = last.max(withdrawn).saturating_add(1);
     if next <= INTEGER_MAX {
         return Ok(next);
     }

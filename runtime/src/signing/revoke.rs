@@ -61,17 +61,18 @@ pub fn revoke(dir: &Dir, what: &Withdrawal<'_>, key: &dyn Signer, now: DateTime<
         entries.push(Entry::new(kind, value, what.reason, now));
     }
     let _lock = lock(dir)?;
-    sign(dir, chain.current(), &principal, &entries, key, now, what.days)
+    sign(dir, &chain, &principal, &entries, key, now, what.days)
 }
 
 /// Signs a list for a party that has none, or one that ends soon. Returns its path.
 pub(super) fn renew_if_stale(
     dir: &Dir,
-    registry: &Registry,
+    chain: &Chain,
     principal: &Principal,
     key: &dyn Signer,
     now: DateTime<Utc>,
 ) -> Result<Option<String>> {
+    let registry = chain.current();
     if !registry.keys(Scope::Revoke).any(|(holder, known)| holder == *principal && known == key.public()) {
         return Ok(None);
     }
@@ -84,7 +85,7 @@ pub(super) fn renew_if_stale(
     if is_fresh {
         return Ok(None);
     }
-    sign(dir, registry, principal, &[], key, now, LIST_DAYS).map(|signed| Some(signed.path))
+    sign(dir, chain, principal, &[], key, now, LIST_DAYS).map(|signed| Some(signed.path))
 }
 
 fn revoker(registry: &Registry, key: &dyn Signer) -> Result<Principal> {
@@ -101,7 +102,7 @@ fn revoker(registry: &Registry, key: &dyn Signer) -> Result<Principal> {
 
 fn sign(
     dir: &Dir,
-    registry: &Registry,
+    chain: &Chain,
     principal: &Principal,
     entries: &[Entry],
     key: &dyn Signer,
@@ -109,9 +110,9 @@ fn sign(
     days: u32,
 ) -> Result<Revoked> {
     let party = &principal.party;
-    let previous = previous(dir, registry, party, now)?;
+    let previous = previous(dir, chain, party, now)?;
     let expires = now + TimeDelta::days(i64::from(days));
-    let list = RevocationsFile::next(registry.room(), party, previous.as_ref(), entries, now, expires);
+    let list = RevocationsFile::next(chain.current().room(), party, previous.as_ref(), entries, now, expires);
     let sealed = revocations::seal(&list, key).map_err(|why| {
         Fault::new(Code::Usage, format!("cannot sign the list: {why}"), "see `glovebox revoke --help`")
     })?;
@@ -123,12 +124,12 @@ fn sign(
 }
 
 /// A party's latest list, however old, with all that any of its lists has withdrawn: nothing is forgotten.
-fn previous(dir: &Dir, registry: &Registry, party: &String, now: DateTime<Utc>) -> Result<Option<RevocationsFile>> {
+fn previous(dir: &Dir, chain: &Chain, party: &String, now: DateTime<Utc>) -> Result<Option<RevocationsFile>> {
     let Some(version) = latest_list(dir, party)? else { return Ok(None) };
-    let mut latest = read_list(dir, registry, party, version, now)?;
+    let mut latest = read_list(dir, chain, party, version, now)?;
     for earlier in (1..version).rev() {
         // What cannot be read any more was copied into the lists that came after.
-        let Ok(list) = read_list(dir, registry, party, earlier, now) else { continue };
+        let Ok(list) = read_list(dir, chain, party, earlier, now) else { continue };
         for entry in list.entries {
             if !latest.entries.iter().any(|known| (known.kind, &known.value) == (entry.kind, &entry.value)) {
                 latest.entries.push(entry);
@@ -138,20 +139,22 @@ fn previous(dir: &Dir, registry: &Registry, party: &String, now: DateTime<Utc>) 
     Ok(Some(latest))
 }
 
-fn read_list(
-    dir: &Dir,
-    registry: &Registry,
-    party: &String,
-    version: u64,
-    now: DateTime<Utc>,
-) -> Result<RevocationsFile> {
+/// Reads a list whatever has become of its signer since: who has left the registry, or whose key is compromised, stands in
+/// an earlier version of it. What they may have left out stands in the lists before.
+fn read_list(dir: &Dir, chain: &Chain, party: &String, version: u64, now: DateTime<Utc>) -> Result<RevocationsFile> {
     let path = list_path(party, version);
     let bytes = gate::read(dir, &path, 1 << 20, Code::RevocationsMissing)?;
     let remedy = "bring back the party's lists as they were";
-    // Its signer's key may have been retired since.
-    let opened = registry
-        .open(&bytes, REVOCATIONS_TYPE, Scope::Revoke, now, true)
-        .map_err(|denial| Fault::of(&format!("the list {path}"), &denial, remedy))?;
+    let open = |registry: &Registry| registry.open(&bytes, REVOCATIONS_TYPE, Scope::Revoke, now, true);
+    let registry = chain.current();
+    let mut opened = open(registry);
+    for before in (1..registry.version()).rev() {
+        if opened.is_ok() {
+            break;
+        }
+        opened = open(Chain::read_until(dir, registry.room(), before)?.current());
+    }
+    let opened = opened.map_err(|denial| Fault::of(&format!("the list {path}"), &denial, remedy))?;
     let list: RevocationsFile = json::parse(&opened.payload)
         .map_err(|why| Fault::new(Code::RevocationsMissing, format!("the list {path}: {why}"), remedy))?;
     let is_it = (&opened.principal.party, &list.party, list.version, list.room.as_str())
@@ -163,8 +166,8 @@ fn read_list(
 }
 
 /// The highest number of a person's approvals that the party has withdrawn.
-pub(super) fn withdrawn_through(dir: &Dir, registry: &Registry, person: &Principal, now: DateTime<Utc>) -> Result<u64> {
-    let list = previous(dir, registry, &person.party, now)?;
+pub(super) fn withdrawn_through(dir: &Dir, chain: &Chain, person: &Principal, now: DateTime<Utc>) -> Result<u64> {
+    let list = previous(dir, chain, &person.party, now)?;
     let entries = list.iter().flat_map(|list| &list.entries);
     let through = entries.filter(|entry| entry.kind == RevocationKind::ApprovalsThrough);
     let number = through.filter_map(|entry| entry.value.strip_prefix(&person.member)?.strip_prefix(':')?.parse().ok());
