@@ -129,20 +129,24 @@ fn e04_files_that_are_swapped_during_runs() {
                 fs::write(&aside, bytes).unwrap();
                 fs::rename(aside, room.path(path)).unwrap();
             };
-            let pause = |micros| std::thread::sleep(std::time::Duration::from_micros(micros));
+            let pause = |millis| std::thread::sleep(std::time::Duration::from_millis(millis));
             for turn in 0.. {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
                 let (path, honest, other) = &files[turn % files.len()];
                 put(path, other);
-                pause(200 + 700 * (turn as u64 % 7));
+                pause([1, 5, 20, 100][turn % 4]);
                 put(path, honest);
-                // Long enough now and then for a whole run.
-                pause(if turn % 20 < 3 { 1_500_000 } else { 500 });
+                // Long enough now and then for a whole run, or for its gate.
+                pause([1, 20, 5, 100, 1, 600][turn % 6]);
             }
         });
-        for _ in 0..7 {
+        // At most so many as there is budget for.
+        for _ in 0..9 {
+            if released > 1 && refused > 2 {
+                break;
+            }
             let outcome = room.ask(&agreement, &super::forge::Asked::default(), &|_| {});
             match outcome.result {
                 Ok(result) => {
@@ -255,9 +259,10 @@ fn e05_paths_that_lead_elsewhere() {
     let elsewhere = other.agreed("evil", crate::support::forge::EVIL);
     let climbing =
         format!("../../{}/room/{elsewhere}", other.root().parent().unwrap().file_name().unwrap().to_str().unwrap());
-    for folder in [climbing.as_str(), other.path(&elsewhere).to_str().unwrap(), "agreements", &"x".repeat(5000)] {
-        room.denied(folder, "AGREEMENT_INVALID");
+    for folder in [climbing.as_str(), other.path(&elsewhere).to_str().unwrap(), "", ".", &"x/".repeat(2000)] {
+        room.run(folder).failed("USAGE", 2);
     }
+    room.denied("agreements", "AGREEMENT_INVALID");
     room.is_unharmed(&agreement);
 }
 

@@ -215,10 +215,11 @@ impl Fixture {
         backup
     }
 
-    /// Every file of the host's state: there is one for each room.
+    /// Every anchor of the host: there is one for each room.
     pub(super) fn anchors(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = fs::read_dir(self.state()).expect("a folder").map(|entry| entry.expect("an entry").path());
-        entries.map(|path| (path.clone(), fs::read(path).expect("readable"))).collect()
+        let anchors = entries.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+        anchors.map(|path| (path.clone(), fs::read(path).expect("readable"))).collect()
     }
 }
 

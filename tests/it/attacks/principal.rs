@@ -4,8 +4,9 @@
 
 use std::fs;
 
+use chrono::TimeDelta;
 use ed25519_dalek::SigningKey;
-use glovebox::Step;
+use glovebox::{Clock, Step};
 use serde_json::{Value, json};
 
 use super::forge::Asked;
@@ -35,7 +36,15 @@ fn three_runs() -> (Fixture, [Released; 3]) {
 #[test]
 fn a_principal_that_acts_too_long() {
     let (room, agreement) = Fixture::with_evil();
-    let outcome = room.ask(&agreement, &Asked { minutes: 0, ..Asked::default() }, &|_| {});
+    let other = room.agreed("reach", &["--destination", "sheets"]);
+    let outcome = room.ask(&agreement, &Asked { minutes: 5, ..Asked::default() }, &|step| {
+        // Time goes on: another run is logged ten minutes later.
+        if step == Step::Privacy {
+            let later = Clock::Fixed(now() + TimeDelta::minutes(10));
+            assert!(room.ask(&other, &Asked { clock: later, ..Asked::default() }, &|_| {}).result.is_ok());
+            fs::remove_dir_all(room.path("out")).unwrap();
+        }
+    });
     assert_eq!(outcome.result.expect_err("stopped").code().as_str(), "PRINCIPAL_EXPIRED");
     assert_eq!(outcome.charges.len(), 1);
     assert!(room.outputs().is_empty());

@@ -107,9 +107,10 @@ fn d02_a_clock_that_is_set_back() {
     let begin = stated(&room, &short, "not_before");
     released_at(&room, &short, begin + TimeDelta::days(1));
     released_at(&room, &long, begin + TimeDelta::days(3));
-    room.denied_at(&short, begin + TimeDelta::days(3), "AGREEMENT_EXPIRED");
+    // Approvals last as long as what they approve.
+    room.denied_at(&short, begin + TimeDelta::days(3), "APPROVAL_EXPIRED");
     for back in [TimeDelta::hours(1), TimeDelta::days(1), TimeDelta::days(365)] {
-        room.denied_at(&short, begin + TimeDelta::days(1) - back, "AGREEMENT_EXPIRED");
+        room.denied_at(&short, begin + TimeDelta::days(1) - back, "APPROVAL_EXPIRED");
     }
     // The other one still holds, at whatever time the clock shows.
     released_at(&room, &long, begin + TimeDelta::days(1));
@@ -217,10 +218,10 @@ fn d03_a_registry_of_another_chain() {
     super::forge::copy(&other.path("registry"), &room.path("registry"));
     // The runtime's key is not in it: no run begins.
     room.run(&agreement).failed("KEY_UNKNOWN", 2);
-    // With that runtime's key there is another room, with another log than the one that stands here.
+    // With that runtime's key it is another room, of which nobody has told this host.
     let key = other.path("keys/runtime.pem");
     let ran = room.glovebox(&["run", &agreement, "--json", "--key", key.to_str().unwrap()]);
-    ran.failed("LOG_INVALID", 3);
+    ran.failed("STATE_MISSING", 3);
     honest.restore();
     room.is_unharmed(&agreement);
 }
@@ -437,10 +438,7 @@ fn d09_backups_of_the_parts_of_a_room() {
         room.write("ledger.sqlite", &new_ledger);
     });
     fs::remove_dir_all(room.path("log")).unwrap();
-    room.denied_unlogged(&agreement, "STATE_ROLLBACK", || {
-        fs::remove_dir_all(room.path("log")).unwrap();
-        new_log.restore_to(&room.path("log"));
-    });
+    room.denied_unlogged(&agreement, "STATE_ROLLBACK", || new_log.restore_to(&room.path("log")));
     room.is_unharmed(&agreement);
 }
 
@@ -562,5 +560,62 @@ fn two_approvals_with_one_number() {
     put("retailer.ana", &statement);
     room.denied(&agreement, "APPROVAL_REPLAYED");
     room.write(&format!("{agreement}/retailer.ana.dsse.json"), &first);
+    room.is_unharmed(&agreement);
+}
+
+/// Whoever signed a party's latest list has left, or their key was stolen. The list counts no more, so nothing runs; the
+/// party's others sign the next, and it holds all that the party has ever withdrawn, also what a thief left out.
+#[test]
+fn a_list_whose_signer_is_gone() {
+    let component = |room: &Fixture| format!("component={}", sha256(&room.component("reach")));
+    for is_stolen in [false, true] {
+        let room = Fixture::new();
+        room.new_key("retailer", "bob");
+        let agreement = room.agree("evil", EVIL);
+        room.approve(&agreement, "brand.dan");
+        room.approve(&agreement, "retailer.ana");
+        room.revoke("retailer.ana", &["--what", &component(&room)]);
+        if is_stolen {
+            // The thief forgets what was withdrawn.
+            let honest = room.read("revocations/retailer/2.dsse.json");
+            let mut list: Value = serde_json::from_slice(&crate::support::forge::payload(&honest)).unwrap();
+            (list["version"], list["entries"]) = (json!(3), json!([]));
+            let kind = "application/vnd.glovebox.revocations+json";
+            let forged = super::forge::seal_as(kind, list.to_string().as_bytes(), &room.key("retailer.bob"));
+            room.write("revocations/retailer/3.dsse.json", forged.to_string().as_bytes());
+            let public = room.path(&room.public("retailer.bob"));
+            glovebox::change_key(&room.dir(), &public, glovebox::Change::Compromise, now()).unwrap();
+            room.sign_registry();
+        } else {
+            room.revoke("retailer.bob", &[]);
+            room.draft_registry(3, |registry| {
+                let members = registry["parties"][0]["members"].as_array_mut().unwrap();
+                members.retain(|member| member["id"] != "bob");
+                let lines = registry["quorum"].as_array_mut().unwrap();
+                lines.iter_mut().for_each(|line| *line = json!(line.as_str().unwrap().replace(" retailer/bob", "")));
+            });
+            for who in approvers() {
+                let (party, person) = who.split_once('.').unwrap();
+                room.sign_draft(3, party, person);
+            }
+        }
+        room.denied(&agreement, if is_stolen { "REVOKED" } else { "SIGNATURE_INVALID" });
+        room.approve(&agreement, "retailer.ana");
+        let list = room.read("revocations/retailer/4.dsse.json");
+        let list: Value = serde_json::from_slice(&crate::support::forge::payload(&list)).unwrap();
+        assert_eq!(list["entries"].as_array().map(Vec::len), Some(1), "{list}");
+        room.is_unharmed(&agreement);
+        let reach = room.agreed("reach", REACH);
+        room.denied(&reach, "REVOKED");
+    }
+}
+
+/// Withdraws an approval, and then gives it again: what stands there does not count any more, so it is signed anew.
+#[test]
+fn an_approval_that_was_withdrawn_and_given_again() {
+    let (room, agreement) = Fixture::with_evil();
+    room.revoke("retailer.ana", &["--what", "approvals-through=ana:1"]);
+    room.denied(&agreement, "REVOKED");
+    room.approve(&agreement, "retailer.ana");
     room.is_unharmed(&agreement);
 }
