@@ -131,11 +131,11 @@ pub(crate) fn publish(staged: StagedResult, dir: &Dir) -> Result<Delivered> {
         std::io::ErrorKind::AlreadyExists => exists(path),
         _ => failed(path, error),
     };
-    output.publish(Existing::Refuse).map_err(|error| named(&path, &error))?;
-    beside.publish(Existing::Refuse).map_err(|error| {
-        // Without its opening a result cannot be verified: neither of them stays.
-        let _ = dir.remove_file(&path);
-        named(&opening_path(&path), &error)
+    // The opening first: a result that has its name can be verified, whatever happens in between.
+    beside.publish(Existing::Refuse).map_err(|error| named(&opening_path(&path), &error))?;
+    output.publish(Existing::Refuse).map_err(|error| {
+        let _ = dir.remove_file(opening_path(&path));
+        named(&path, &error)
     })?;
     Ok(Delivered { approved, path, rows })
 }
