@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
-use glovebox::{Clock, KeyHolder, Proposal, Random, Request, agree, approve, bench, load_key, new_key, open_room, run};
+use glovebox::{
+    Clock, Holder, MemberKind, Principal, Proposal, Random, Request, agree, approve, bench, load_key, new_key,
+    open_room, registry_status, run, sign_registry, trust_room,
+};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
@@ -103,14 +106,19 @@ fn lay_room(room: &Path, questions: &Path, units: usize) -> Result<()> {
     write_campaigns(&room.join("data/brand/campaigns.parquet"), units)?;
     let dir = open_room(room)?;
     let mut random = Random::from_os()?;
-    let person = |party: &str| KeyHolder::Person { party: party.into(), person: "ana".into() };
-    for (holder, key) in [
-        (person("retailer"), "retailer.pem"),
-        (person("brand"), "brand.pem"),
-        (KeyHolder::Runtime { id: "host".into() }, "runtime.pem"),
+    let now = Clock::System.now();
+    for (party, member, kind, key) in [
+        ("retailer", "ana", MemberKind::Person, "retailer.pem"),
+        ("brand", "ana", MemberKind::Person, "brand.pem"),
+        ("retailer", "host", MemberKind::Service, "runtime.pem"),
     ] {
-        new_key(&dir, &holder, &room.join(key), &mut random)?;
+        let holder = Holder { principal: Principal::new(party, member), kind, scopes: Vec::new() };
+        new_key(&dir, &holder, &room.join(key), now, &mut random)?;
     }
+    for key in ["retailer.pem", "brand.pem"] {
+        sign_registry(&dir, None, &load_key(&room.join(key))?, now)?;
+    }
+    trust_room(&dir, &state(room), &registry_status(&dir)?.first_sha256.ok_or("the registry is not signed")?)?;
     for (question, bindings) in [("reach", &[][..]), ("nothing", &[("rows".to_owned(), "values".to_owned())])] {
         let proposal = Proposal {
             component: &format!("questions/{question}.wasm"),
@@ -119,13 +127,20 @@ fn lay_room(room: &Path, questions: &Path, units: usize) -> Result<()> {
             parameters: &[],
             destination: "reports",
             days: 1,
+            runs_max: 1_000,
+            beside: false,
         };
         let composed = agree(&dir, &proposal, Clock::System.now(), &mut random)?;
         for key in ["retailer.pem", "brand.pem"] {
-            approve(&dir, &composed.folder, &load_key(&room.join(key))?, Clock::System.now())?;
+            approve(&dir, &composed.folder, None, &load_key(&room.join(key))?, now, &mut random)?;
         }
     }
     Ok(())
+}
+
+/// What the host remembers of a room, beside it.
+fn state(room: &Path) -> PathBuf {
+    room.with_extension("state")
 }
 
 /// Units come in an order of their own, so that sorting has something to do.
@@ -185,6 +200,9 @@ fn run_in_process(room: &Path, threads: usize) -> Result<Duration> {
         key: &key,
         threads,
         sort_memory_bytes: 1 << 30,
+        state: &state(room),
+        nonce: None,
+        minutes: 60,
         clock: Clock::System,
     };
     let start = Instant::now();
@@ -217,6 +235,8 @@ fn peak_memory_mib(room: &Path) -> Result<f64> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_glovebox"))
         .args(["--json", "run", "agreements/reach-r1", "--key", "runtime.pem"])
         .args(["--sort-memory", &SORT_MEMORY_MIB.to_string()])
+        .arg("--state")
+        .arg(state(room))
         .current_dir(room)
         .stdout(Stdio::null())
         .spawn()?;

@@ -135,21 +135,27 @@ pub fn state_status(dir: &Dir, state: &Path) -> Result<StateStatus> {
 /// Begins to run the room on this host. `root` is SHA-256 of the registry's first version, as the operator knows it from
 /// the parties: whoever can write the room's folder could have written another registry into it.
 pub fn trust_room(dir: &Dir, state: &Path, root: &str) -> Result<StateStatus> {
-    let chain = Chain::read_any(dir)?;
-    if chain.first_sha256() != root {
-        return Err(Fault::new(
-            Code::RegistryInvalid,
-            format!("the room's registry begins with sha256 {}", chain.first_sha256()),
-            "compare it with the parties; this may be another room",
-        ));
-    }
-    let head = Journal::new(dir, open_state(state)?, &chain)?.trust()?;
+    let head = open_named(dir, state, root)?.trust()?;
     Ok(StateStatus { folder: state.display().to_string(), size: head.size, root: head.root })
 }
 
-/// Makes this host's state of a room anew, from a log that extends a checkpoint which someone else holds.
-pub fn adopt_state(dir: &Dir, state: &Path, checkpoint: &[u8]) -> Result<StateStatus> {
-    let journal = open(dir, state)?;
+/// The journal of the room whose registry begins with this digest, and of no other.
+fn open_named(dir: &Dir, state: &Path, root: &str) -> Result<Journal> {
+    let chain = Chain::read_any(dir)?;
+    if chain.first_sha256() == root {
+        return Journal::new(dir, open_state(state)?, &chain);
+    }
+    Err(Fault::new(
+        Code::RegistryInvalid,
+        format!("the room's registry begins with sha256 {}", chain.first_sha256()),
+        "compare it with the parties; this may be another room",
+    ))
+}
+
+/// Makes this host's state of a room anew, from a log that extends a checkpoint which someone else holds. `root`: see
+/// [`trust_room`].
+pub fn adopt_state(dir: &Dir, state: &Path, root: &str, checkpoint: &[u8]) -> Result<StateStatus> {
+    let journal = open_named(dir, state, root)?;
     let held = journal.open_checkpoint(checkpoint)?;
     let head = journal.adopt(&held)?;
     Ok(StateStatus { folder: state.display().to_string(), size: head.size, root: head.root })

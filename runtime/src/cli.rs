@@ -286,6 +286,8 @@ enum StateCommand {
     },
     /// Begin to know a room on this host, from a checkpoint of its log that a partner or witness holds.
     Adopt {
+        /// SHA-256 of the registry's first version, as you know it from the parties.
+        sha256: String,
         /// The checkpoint's file.
         #[arg(long, value_name = "FILE")]
         checkpoint: PathBuf,
@@ -672,11 +674,11 @@ fn remember(room: &Path, state: &Path, command: StateCommand) -> anyhow::Result<
     let status = match command {
         StateCommand::Show => state_status(&dir, state)?,
         StateCommand::Trust { sha256 } => trust_room(&dir, state, &sha256)?,
-        StateCommand::Adopt { checkpoint } => {
+        StateCommand::Adopt { sha256, checkpoint } => {
             let bytes = std::fs::read(&checkpoint).map_err(|error| {
                 Fault::new(Code::Usage, format!("{}: {error}", checkpoint.display()), "name the checkpoint's file")
             })?;
-            adopt_state(&dir, state, &bytes)?
+            adopt_state(&dir, state, &sha256, &bytes)?
         }
     };
     let text = format!("{}: {} records seen, root {}", status.folder, status.size, status.root);

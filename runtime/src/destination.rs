@@ -73,13 +73,17 @@ pub(crate) fn opening_path(output: &str) -> String {
 /// Makes sure that the result can be written, before it costs anything.
 pub(crate) fn prepare(approved: &Approved, dir: &Dir) -> Result<()> {
     let path = path_of(approved.agreement());
-    if dir.symlink_metadata(&path).is_ok() {
-        return Err(exists(&path));
-    }
+    check_free(&path, dir)?;
     let probe = [0; PROBE_BYTES];
     Staged::create(dir, &path, |file| std::io::Write::write_all(file, &probe))
         .map_err(|error| failed(&path, &error))?;
     Ok(())
+}
+
+/// Neither a result nor its opening is ever written over another.
+fn check_free(path: &str, dir: &Dir) -> Result<()> {
+    let taken = [path, &opening_path(path)].into_iter().find(|path| dir.symlink_metadata(path).is_ok()).map(exists);
+    taken.map_or(Ok(()), Err)
 }
 
 /// Writes the table into memory, and commits to it. Both follow from the table and the randomness.
@@ -111,9 +115,7 @@ impl StagedResult {
 pub(crate) fn stage(confirmed: Confirmed, dir: &Dir) -> Result<StagedResult> {
     let result = confirmed.into_result();
     let (path, beside) = (result.path.as_str(), opening_path(&result.path));
-    if let Some(taken) = [path, &beside].into_iter().find(|path| dir.symlink_metadata(path).is_ok()) {
-        return Err(exists(taken));
-    }
+    check_free(path, dir)?;
     let opening = serde_json::to_vec(&result.opening).map_err(|error| failed(path, &error))?;
     let stage = |path: &str, bytes: &[u8]| {
         Staged::create(dir, path, |file| std::io::Write::write_all(file, bytes)).map_err(|error| failed(path, &error))
@@ -129,11 +131,11 @@ pub(crate) fn publish(staged: StagedResult, dir: &Dir) -> Result<Delivered> {
         std::io::ErrorKind::AlreadyExists => exists(path),
         _ => failed(path, error),
     };
-    output.publish(Existing::Refuse).map_err(|error| named(&path, &error))?;
-    beside.publish(Existing::Refuse).map_err(|error| {
-        // Without its opening a result cannot be verified: neither of them stays.
-        let _ = dir.remove_file(&path);
-        named(&opening_path(&path), &error)
+    // The opening first: a result that has its name can be verified, whatever happens in between.
+    beside.publish(Existing::Refuse).map_err(|error| named(&opening_path(&path), &error))?;
+    output.publish(Existing::Refuse).map_err(|error| {
+        let _ = dir.remove_file(opening_path(&path));
+        named(&path, &error)
     })?;
     Ok(Delivered { approved, path, rows })
 }

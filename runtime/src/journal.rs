@@ -173,7 +173,7 @@ impl Journal {
             None if self.read_checkpoint()?.is_some() => Err(Fault::new(
                 Code::StateMissing,
                 "the room has a log already",
-                "adopt it with `glovebox state adopt --checkpoint FILE`, from a checkpoint that a partner holds",
+                "adopt it with `glovebox state adopt SHA256 --checkpoint FILE`, from a checkpoint that a partner holds",
             )),
             None => {
                 self.anchor.write(&self.anchor_of(head.clone(), &Facts::default()))?;

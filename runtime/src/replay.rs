@@ -70,7 +70,7 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
     Err(Fault::new(
         Code::ReplayDiffers,
         format!("the replay of run {run_id} comes to another output than its receipt commits to"),
-        "the data, the runtime or the seed is not that of the run, or the receipt is not of what ran",
+        "the runtime or its engine computes something else, or the receipt is not of what ran",
     ))
 }
 

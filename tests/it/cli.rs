@@ -9,7 +9,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use expect_test::expect;
 use serde_json::Value;
 
-use crate::support::forge::{EVIL, IN_TOTO, payload, pre_authentication_encoding};
+use crate::support::forge::{EVIL, IN_TOTO, payload, pre_authentication_encoding, sha256};
 use crate::support::{CONTROLS, Fixture};
 
 const VERBS: &[&[&str]] = &[
@@ -38,6 +38,7 @@ const VERBS: &[&[&str]] = &[
     &["log", "witness-request"],
     &["log", "cosign"],
     &["state", "show"],
+    &["state", "trust"],
     &["state", "adopt"],
     &["show"],
     &["ledger"],
@@ -161,6 +162,8 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
     note("key auditor", &succeeds(&["key", "auditor"]));
     note("registry sign", &succeeds(&[["registry", "sign"], ana].concat()));
     succeeds(&[["registry", "sign"], dan].concat());
+    let root = sha256(&room.read("registry/1/registry.json"));
+    note("state trust", &succeeds(&["state", "trust", &root]));
     note("key new", &succeeds(&["key", "new", "--party", "agency", "--person", "eve"]));
     note("key public", &succeeds(&["key", "public", "keys/agency.eve.pem"]));
     note("registry renew", &succeeds(&["registry", "renew"]));
@@ -192,9 +195,21 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
     note("codes", &succeeds(&["codes"]));
     note("completions", &succeeds(&["completions", "bash"]));
     expect![[r#"
-        key new: holder key ok
+        key auditor: auditor key ok registry_version
+        registry sign: in_force lacks ok registry_version sha256 signed_by
+        state trust: folder ok root size
+        key new: fingerprint holder ok registry_version
+        key public: fingerprint ok public
+        registry renew: ok registry_version
+        registry show: current draft first_sha256 ok
+        registry show.current: auditor expires format log parties quorum room version
+        registry show.current.log: origin witnesses
+        registry show.current.parties[]: id members
+        registry show.current.parties[].members[]: id keys kind
+        registry show.current.parties[].members[].keys[]: custody ed25519 not_after not_before scopes status
+        registry show.draft: in_force lacks sha256 version
         agree: agreement agreement_id needs ok
-        approve: approval approved_by ok
+        approve: approval approved_by ok revocations
         run: charges decision ok output receipt run_id
         run.charges[]: account cost lifetime
         run.charges[].cost: bits_per_id delta_femtos epsilon_micros
@@ -203,8 +218,16 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
         run.output.noise[]: name standard_deviation
         run, refused: charges code decision fact ok receipt remedy run_id
         agree, refused: code fact ok remedy
-        verify: agreement_id checks code decision ok run_id runtime
-        verify.checks[]: what
+        verify: agreement_id checks code decision ok registry_sha256 run_id runtime
+        verify.checks[]: holds what
+        replay: ok output_commitment rows run_id
+        log verify: ok open_runs origin root size vkeys witnesses
+        log prove: ok proof
+        log checkpoint: checkpoint ok
+        log witness-request: ok request
+        state show: folder ok root size
+        export: files ok to
+        revoke: entries expires list ok revoked_by version
         show: columns ok rows total
         ledger: accounts ok
         ledger.accounts[]: account spent

@@ -9,6 +9,7 @@ use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
 use arrow::ipc::reader::FileReader;
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
+use glovebox::{Clock, Code, Step};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::support::forge::EVIL;
@@ -76,32 +77,43 @@ fn a_destination_that_exists() {
     let released = room.released(&agreement);
     room.refused(&agreement, "DESTINATION_EXISTS", 6);
 
-    let path = room.path(&released.output);
-    for place in [
-        |path: &std::path::Path| fs::write(path, "mine").unwrap(),
-        |path: &std::path::Path| symlink("nowhere", path).unwrap(),
-        |path: &std::path::Path| symlink("/dev/null", path).unwrap(),
-    ] {
-        fs::remove_file(&path).unwrap();
-        place(&path);
+    room.take(&released);
+    for path in [released.output.clone(), format!("{}.opening.json", released.output)] {
+        let path = room.path(&path);
+        for place in [
+            |path: &std::path::Path| fs::write(path, "mine").unwrap(),
+            |path: &std::path::Path| symlink("nowhere", path).unwrap(),
+            |path: &std::path::Path| symlink("/dev/null", path).unwrap(),
+        ] {
+            place(&path);
+            room.refused(&agreement, "DESTINATION_EXISTS", 6);
+            fs::remove_file(&path).unwrap();
+        }
+        fs::create_dir(&path).unwrap();
         room.refused(&agreement, "DESTINATION_EXISTS", 6);
+        fs::remove_dir(&path).unwrap();
     }
-    fs::remove_file(&path).unwrap();
-    fs::create_dir(&path).unwrap();
-    room.refused(&agreement, "DESTINATION_EXISTS", 6);
+    room.released(&agreement);
 }
 
-/// A result whose opening cannot be put beside it could not be verified by anyone: it is taken back.
+/// A result whose opening cannot be put beside it could not be verified by anyone: it does not go out.
 #[test]
 fn a_result_without_its_opening() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
-    fs::create_dir_all(room.path("out/reports/evil-r1.parquet.opening.json")).unwrap();
-    let ran = room.run(&agreement);
-    room.is_refused(&ran, "DESTINATION_FAILED", 6);
+    let opening = room.path("out/reports/evil-r1.parquet.opening.json");
+    let outcome = room.run_here(&agreement, Clock::System, &|step| {
+        if step == Step::Privacy {
+            fs::create_dir_all(&opening).unwrap();
+        }
+    });
+    assert_eq!(outcome.result.unwrap_err().code(), Code::DestinationExists);
+    let verified = room.verify(&outcome.receipt).unwrap();
+    assert_eq!((verified.decision.as_str(), verified.code.as_deref()), ("refused", Some("DESTINATION_EXISTS")));
     assert!(room.outputs().is_empty());
     // It fails after the run was charged, and the receipt says so.
-    assert_eq!(ran.json()["charges"].as_array().unwrap().len(), 1);
+    assert_eq!(outcome.charges.len(), 1);
+    assert_eq!(room.record(&outcome.receipt)["predicate"]["charges"].as_array().unwrap().len(), 1);
     assert_eq!(room.spent().values().copied().collect::<Vec<_>>(), [(10_000_000, 0)]);
 }
 

@@ -344,22 +344,25 @@ fn outside_the_window() {
         let text = |moment: DateTime<Utc>| json!(moment.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
         (terms["not_before"], terms["not_after"]) = (text(from), text(until));
     });
-    let (second, expired) = (TimeDelta::seconds(1), Some("AGREEMENT_EXPIRED"));
-    for (now, code) in [
-        (from - second, expired),
-        (until - second, None),
-        (until, expired),
-        (until + TimeDelta::days(20), expired),
-        // The log has seen a later time: setting the clock back does not help.
-        (until - second, expired),
-        (until + TimeDelta::days(1000), Some("REGISTRY_EXPIRED")),
+    let later = room.agreed("evil", &[EVIL, &["--beside"]].concat());
+    let (second, day, expired) = (TimeDelta::seconds(1), TimeDelta::days(1), Some("AGREEMENT_EXPIRED"));
+    for (agreement, now, code) in [
+        (&agreement, from - second, expired),
+        (&agreement, until - second, None),
+        (&agreement, until, expired),
+        (&agreement, until + day * 20, expired),
+        (&agreement, until - second, None),
+        // Once the log has seen a run of a later time, setting the clock back does not help.
+        (&later, until + day, None),
+        (&agreement, until - second, expired),
+        (&agreement, until + day * 1000, Some("REGISTRY_EXPIRED")),
     ] {
         let (outputs, spent) = (room.outputs(), room.spent());
-        let (receipt, refusal) = run_at(&room, &agreement, now);
+        let (receipt, refusal) = run_at(&room, agreement, now);
         assert!(glovebox::verify(&room.dir(), &receipt, None, now).is_ok(), "{now}");
         assert_eq!(refusal.as_ref().map(|fault| fault.code().as_str()), code, "{now}: {refusal:?}");
         match refusal {
-            None => fs::remove_file(room.path("out/reports/evil-r1.parquet")).unwrap(),
+            None => fs::remove_dir_all(room.path("out")).unwrap(),
             Some(fault) => {
                 assert_eq!(fault.to_string().lines().count(), 2);
                 assert_eq!((room.outputs(), room.spent()), (outputs, spent), "{now}");
@@ -581,10 +584,15 @@ fn an_agreement_that_is_not_there_or_not_in_the_room() {
     let outside = other.root().parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
     let climbing = format!("../../{outside}/room/{elsewhere}");
     assert!(room.path(&climbing).exists(), "{climbing} leads nowhere");
-    for agreement in ["agreements/nothing-r9", "", ".", absolute.to_str().unwrap(), &climbing] {
+    for agreement in ["agreements/nothing-r9", "agreements", "room.toml"] {
         println!("`{agreement}`");
         room.refused(agreement, "AGREEMENT_INVALID", 3);
     }
+    for agreement in ["", ".", "/", absolute.to_str().unwrap(), &climbing, &"a".repeat(201)] {
+        println!("`{agreement}`");
+        room.run(agreement).failed("USAGE", 2);
+    }
+    assert!(room.outputs().is_empty() && room.spent().is_empty());
 }
 
 /// A byte here and there, each of its bits in turn: the id is a digest of the bytes, not of a reading of them.

@@ -1,6 +1,6 @@
 //! The integration tests: one binary, through the public API and the real program.
 //!
-//! There is a module for each step of the data path, and `bad_input`, `cli` and `tidy` across them. What a room, a
+//! There is a module for each step of the data path, and `attacks`, `bad_input`, `cli`, `crash`, `tidy` and `trust` across them. What a room, a
 //! refusal and a release look like is in [`support`].
 
 #![expect(
@@ -24,3 +24,4 @@ mod provision;
 mod receipt;
 mod sandbox;
 mod tidy;
+mod trust;

@@ -1,7 +1,6 @@
 //! Step 4, end to end: what is released against the same numbers counted by hand, and what the budget allows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use crate::support::data::{campaigns, purchases, redemptions};
 use crate::support::forge::EVIL;
@@ -125,7 +124,7 @@ fn small_groups_never_leave_and_noise_is_fresh() {
     for _ in 0..5 {
         let released = room.released(&agreement);
         is_reach(&released, &by_hand, 0.6);
-        fs::remove_file(room.path(&released.output)).unwrap();
+        room.take(&released);
         let spends: Vec<_> = released.numbers("spend").into_iter().flatten().map(f64::to_bits).collect();
         assert!(!seen.contains(&spends), "two runs with the same noise");
         seen.push(spends);
@@ -168,7 +167,7 @@ fn a_list_is_the_same_every_time() {
     let [first, second] = [1, 2].map(|_| {
         let released = room.released(&agreement);
         let bytes = room.read(&released.output);
-        fs::remove_file(room.path(&released.output)).unwrap();
+        room.take(&released);
         bytes
     });
     assert_eq!(first, second);
@@ -202,7 +201,7 @@ fn a_budget_ends() {
         let mut runs = 0;
         while room.spent().values().max() != Some(&cap) {
             let released = room.released(&agreement);
-            fs::remove_file(room.path(&released.output)).unwrap();
+            room.take(&released);
             runs += 1;
             assert!(runs <= 2, "{controls}: {:?}", room.spent());
         }

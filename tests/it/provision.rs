@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
+use serde_json::json;
 
 use crate::support::Fixture;
 use crate::support::data::{floats, ints, write_parquet};
@@ -35,13 +36,21 @@ fn columns_that_do_not_fit_an_agreed_question() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
     let manifest = room.read_text("questions/evil.toml");
-    for (code, to) in [
-        ("COLUMN_TYPE", "type = \"utf8\" }"),
-        ("COLUMN_MISSING", "type = \"float64\" }, { name = \"none\", type = \"int64\" }"),
+    let column = |name: &str, kind: &str| json!({"name": name, "type": kind, "nullable": false});
+    for (code, to, columns) in [
+        ("COLUMN_TYPE", "type = \"utf8\" }", json!([column("value", "utf8")])),
+        (
+            "COLUMN_MISSING",
+            "type = \"float64\" }, { name = \"none\", type = \"int64\" }",
+            json!([column("value", "float64"), column("none", "int64")]),
+        ),
     ] {
         let changed = manifest.replacen("type = \"float64\" }", to, 1);
         assert_ne!(changed, manifest, "the manifest has no such column");
         room.forge_question(&agreement, &room.component("evil"), changed.as_bytes());
+        // The columns that the code sees are a term of their own.
+        room.refused(&agreement, "AGREEMENT_INVALID", 3);
+        room.forge(&agreement, |terms| terms["views"][0]["columns"] = columns);
         room.refused(&agreement, code, 3);
     }
 }

@@ -99,8 +99,7 @@ fn a_changed_file_that_the_receipt_names() {
     let (room, released) = released();
     let opening = format!("{}.opening.json", released.output);
     for (file, changed, removed) in [
-        (released.output.as_str(), "RECEIPT_INVALID", "RECEIPT_INVALID"),
-        (&opening, "RECEIPT_INVALID", "RECEIPT_INVALID"),
+        (opening.as_str(), "RECEIPT_INVALID", "RECEIPT_INVALID"),
         (&beside(&released.receipt, "certificate.dsse.json"), "RECEIPT_INVALID", "RECEIPT_INVALID"),
         (&beside(&released.receipt, "tlog-proof"), "LOG_INVALID", "RECEIPT_INVALID"),
         ("agreements/evil-r1/agreement.json", "RECEIPT_INVALID", "RECEIPT_INVALID"),
@@ -123,6 +122,16 @@ fn a_changed_file_that_the_receipt_names() {
         room.write(file, &honest);
     }
     room.glovebox(&["verify", &released.receipt, "--json"]).succeeded();
+
+    // An output that is not here cannot be compared; one that is here must be the one.
+    let honest = room.read(&released.output);
+    let mut flipped = honest.clone();
+    flipped[honest.len() / 2] ^= 1;
+    room.write(&released.output, &flipped);
+    fails(&room, &released.receipt, "RECEIPT_INVALID");
+    fs::remove_file(room.path(&released.output)).unwrap();
+    let verified = room.glovebox(&["verify", &released.receipt, "--json"]).succeeded();
+    assert!(verified["checks"].as_array().unwrap().iter().any(|check| check["holds"] == false), "{verified}");
 }
 
 #[test]
@@ -132,8 +141,17 @@ fn an_approval_removed_or_added() {
     let honest = room.read(approval);
     fs::remove_file(room.path(approval)).unwrap();
     is_invalid(&room, &released.receipt);
-    room.write(approval, &honest);
-    room.write("agreements/evil-r1/again.dsse.json", &honest);
+    room.write("agreements/evil-r1/renamed.dsse.json", &honest);
+    room.glovebox(&["verify", &released.receipt, "--json"]).succeeded();
+
+    // What came later does not undo what was approved by then, nor stand for it.
+    room.write(approval, b"{}");
+    room.new_key("retailer", "bob");
+    room.approve("agreements/evil-r1", "retailer.bob");
+    room.glovebox(&["verify", &released.receipt, "--json"]).succeeded();
+    fs::remove_file(room.path("agreements/evil-r1/renamed.dsse.json")).unwrap();
+    fs::remove_file(room.path(approval)).unwrap();
+    room.approve("agreements/evil-r1", "brand.dan");
     is_invalid(&room, &released.receipt);
 }
 
@@ -199,7 +217,7 @@ fn a_receipt_of_another_run() {
 fn an_output_of_another_run() {
     let (room, first) = released();
     let output = room.read(&first.output);
-    fs::remove_file(room.path(&first.output)).unwrap();
+    room.take(&first);
     let second = room.released("agreements/evil-r1");
     is_invalid(&room, &first.receipt);
     room.write(&second.output, &output);
@@ -235,10 +253,12 @@ fn a_receipt_that_contradicts_the_terms() {
         ("/predicate/released/manifest_sha256", "00".into()),
         ("/predicate/released/output_path", "questions/evil.toml".into()),
         ("/predicate/released/output_commitment", another()),
-        ("/predicate/released/confirmed/registry/version", 2.into()),
-        ("/predicate/released/confirmed/registry/sha256", another()),
-        ("/predicate/released/confirmed/revocations", Value::Array(Vec::new())),
-        ("/predicate/released/confirmed/revocations/0/sha256", another()),
+        ("/predicate/registry", Value::Null),
+        ("/predicate/registry/version", 2.into()),
+        ("/predicate/registry/sha256", another()),
+        ("/predicate/revocations", Value::Array(Vec::new())),
+        ("/predicate/revocations/0/sha256", another()),
+        ("/predicate/revocations/0/version", 2.into()),
         ("/predicate/started_at", "2020-01-01T00:00:00Z".into()),
         ("/predicate/started_at", "2999-01-01T00:00:00Z".into()),
         ("/predicate/finished_at", "2020-01-01T00:00:00Z".into()),

@@ -277,6 +277,14 @@ impl Fixture {
         assert_eq!(verified.run_id, text(&json["run_id"]));
     }
 
+    /// Takes a result away, so that the next run of the same agreement has its place.
+    #[track_caller]
+    pub(crate) fn take(&self, released: &Released) {
+        for file in [&released.output, &format!("{}.opening.json", released.output)] {
+            fs::remove_file(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        }
+    }
+
     /// The record that a receipt carries.
     pub(crate) fn record(&self, receipt: &str) -> Value {
         serde_json::from_slice(&forge::payload(&self.read(receipt))).expect("a statement is JSON")

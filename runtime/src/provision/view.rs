@@ -94,7 +94,7 @@ impl PlannedView {
     pub(super) fn digests(&self) -> Result<Vec<SourceDigest>> {
         let view = self.schema.view();
         let digest = |(path, file): (&String, &Arc<SourceFile>)| {
-            let sha256 = file.sha256().map_err(|error| unreadable_source(view, path, &error.to_string()))?;
+            let sha256 = file.sha256().map_err(|error| unreadable_source(view, path, error.to_string()))?;
             Ok(SourceDigest { view: view.into(), source: path.clone(), sha256 })
         };
         self.paths.iter().zip(&self.files).map(digest).collect()

@@ -1,0 +1,123 @@
+//! What holds a room together over time: the host's trust, the log that counts, withdrawals of whoever approved, replays.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::json;
+
+use crate::support::Fixture;
+use crate::support::data::{floats, ints, write_parquet};
+use crate::support::forge::{EVIL, sha256};
+
+/// Whoever can write the room's folder can write another registry into it: only the operator says which one is right.
+#[test]
+fn a_room_that_its_operator_did_not_name() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    fs::remove_dir_all(room.state()).unwrap();
+    room.refused(&agreement, "STATE_MISSING", 3);
+    room.glovebox(&["state", "trust", &"00".repeat(32), "--json"]).failed("REGISTRY_INVALID", 3);
+    room.refused(&agreement, "STATE_MISSING", 3);
+    let root = sha256(&room.read("registry/1/registry.json"));
+    room.glovebox(&["state", "trust", &root, "--json"]).succeeded();
+    room.released(&agreement);
+    // Once it has run, trust cannot begin anew: what was spent would be forgotten.
+    fs::remove_dir_all(room.state()).unwrap();
+    room.glovebox(&["state", "trust", &root, "--json"]).failed("STATE_MISSING", 3);
+}
+
+/// The ledger lies in the room; the sums in it are not what counts.
+#[test]
+fn a_ledger_whose_sums_were_set_back() {
+    let room = Fixture::with_controls(
+        "epsilon = 10.0, delta = 1e-6, lifetime_epsilon = 10.0, lifetime_delta = 1e-3, group_size_min = 20, \
+         list_size_min = 20",
+    );
+    let agreement = room.agreed("evil", EVIL);
+    let released = room.released(&agreement);
+    room.take(&released);
+    let ledger = rusqlite::Connection::open(room.path("ledger.sqlite")).unwrap();
+    assert_eq!(ledger.execute("UPDATE account SET epsilon_micros = 0, delta_femtos = 0", []).unwrap(), 1);
+    drop(ledger);
+    let ran = room.run(&agreement);
+    room.is_refused(&ran, "BUDGET_EXHAUSTED", 5);
+    assert_eq!(ran.json()["charges"], json!([]));
+    assert!(room.outputs().is_empty());
+}
+
+/// A party that owns nothing here and receives nothing had to approve, by the quorum: so it can withdraw as well.
+#[test]
+fn a_party_that_only_the_quorum_needs_withdraws() {
+    let room = Fixture::new();
+    room.new_key("agency", "rex");
+    let agreement = room.agreed("evil", EVIL);
+    room.refused(&agreement, "QUORUM_MISSING", 3);
+    room.approve(&agreement, "agency.rex");
+    let released = room.released(&agreement);
+    room.take(&released);
+    room.glovebox(&["revoke", &agreement, "--key", "keys/agency.rex.pem", "--json"]).succeeded();
+    let ran = room.refused(&agreement, "REVOKED", 3);
+    assert!(ran.stderr.contains("agency"), "{}", ran.stderr);
+}
+
+/// An auditor's replay is no oracle: other data is refused before a unit is shown, and nothing is said of what differs.
+#[test]
+fn a_replay_over_other_data() {
+    let room = Fixture::unsigned(crate::support::CONTROLS);
+    room.glovebox(&["key", "auditor", "--json"]).succeeded();
+    room.sign_registry();
+    let released = room.released(&room.agreed("evil", EVIL));
+    let replay = ["replay", &released.receipt, "--identity", "keys/auditor.txt", "--json"];
+    let commitment = &released.record["predicate"]["released"]["output_commitment"];
+    for threads in ["1", "2"] {
+        let replayed = room.glovebox(&[replay.as_slice(), &["--threads", threads]].concat()).succeeded();
+        assert_eq!(&replayed["output_commitment"], commitment);
+    }
+    assert_eq!(room.outputs().len(), 2, "a replay writes nothing");
+
+    let honest = room.read("data/retailer/households.parquet");
+    write_parquet(
+        &room.path("data/retailer/households.parquet"),
+        &[("household_id", ints((0..500).collect())), ("value", floats((0..500).map(f64::from)))],
+    );
+    let ran = room.glovebox(&replay);
+    ran.failed("NOT_REPLAYABLE", 3);
+    assert!(!ran.stderr.contains(commitment.as_str().unwrap()), "{}", ran.stderr);
+    room.write("data/retailer/households.parquet", &honest);
+    room.glovebox(&replay).succeeded();
+
+    // Nor does another's identity open what was sealed.
+    room.glovebox(&["key", "auditor", "--key", "keys/other.txt", "--json"]).succeeded();
+    let other = ["replay", &released.receipt, "--identity", "keys/other.txt", "--json"];
+    room.glovebox(&other).failed("NOT_REPLAYABLE", 3);
+}
+
+/// Someone takes the name between the receipt and the result: nothing is written over theirs, and the log says so.
+#[test]
+fn a_name_that_is_taken_at_the_last_moment() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    let is_over = AtomicBool::new(false);
+    let ran = thread::scope(|scope| {
+        scope.spawn(|| {
+            let is_receipt = |name: String| name.matches('.').count() == 2 && name.ends_with(".dsse.json");
+            while !is_over.load(Ordering::Relaxed) {
+                let names = fs::read_dir(room.path("receipts")).into_iter().flatten();
+                let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+                if names.filter(|name| !name.starts_with('.')).any(is_receipt) {
+                    room.write("out/reports/evil-r1.parquet", b"theirs");
+                    break;
+                }
+            }
+        });
+        let ran = room.run(&agreement);
+        is_over.store(true, Ordering::Relaxed);
+        ran
+    });
+    ran.failed("DESTINATION_EXISTS", 6);
+    assert_eq!(room.outputs().into_values().collect::<Vec<_>>(), [b"theirs"]);
+    let ends = room.logged().into_iter().filter_map(|record| record["predicate"]["end"].as_str().map(str::to_owned));
+    assert_eq!(ends.collect::<Vec<_>>(), ["closed", "undelivered"]);
+    room.glovebox(&["log", "verify", "--json"]).succeeded();
+}
