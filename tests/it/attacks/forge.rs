@@ -10,7 +10,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use glovebox::{Clock, Code, Holder, MemberKind, Outcome, Principal, Random, Request, Scope, Step, load_key};
 use serde_json::{Value, json};
 
-use crate::support::forge::{EVIL, pre_authentication_encoding, statement};
+use crate::support::forge::{EVIL, pre_authentication_encoding, sha256, statement};
 use crate::support::{Fixture, PEOPLE, Ran, now, text};
 
 /// What a run through the library is asked with.
@@ -122,6 +122,21 @@ impl Fixture {
         assert_eq!(record["predicate"]["certificate_sha256"], Value::Null, "the run had a principal: {record}");
     }
 
+    /// Lets the operator adopt the room's log, against a checkpoint that someone else holds.
+    pub(super) fn adopt(&self, checkpoint: &Path) -> Ran {
+        let root = sha256(&self.read("registry/1/registry.json"));
+        let checkpoint = checkpoint.to_str().expect("a path");
+        self.glovebox(&["state", "adopt", &root, "--checkpoint", checkpoint, "--json"])
+    }
+
+    /// Takes a result and its opening away, so that there is room for the next.
+    #[track_caller]
+    pub(super) fn take_output(&self, output: &str) {
+        for file in [output.to_owned(), format!("{output}.opening.json")] {
+            fs::remove_file(self.path(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        }
+    }
+
     /// The agreement runs, as if nothing had happened.
     #[track_caller]
     pub(super) fn is_unharmed(&self, agreement: &str) {
@@ -183,7 +198,7 @@ impl Fixture {
         let stated: Value = serde_json::from_slice(&document).expect("JSON");
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": "registry.json", "digest": {"sha256": crate::support::forge::sha256(&document)}}],
+            "subject": [{"name": "registry.json", "digest": {"sha256": sha256(&document)}}],
             "predicateType": "https://glovebox.dev/registry/v1",
             "predicate": {
                 "room": "grocery", "version": stated["version"], "party": party, "member": person,

@@ -78,7 +78,7 @@ fn f01_a_proof_that_was_changed() {
 #[test]
 fn f01_a_log_that_was_changed() {
     let (room, agreement, released) = released();
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     let log = room.backup("log");
     let mut files = Vec::new();
     collect(&room.path("log/tile"), &mut files);
@@ -119,7 +119,7 @@ fn collect(folder: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
 #[test]
 fn f02_a_checkpoint_of_another_form() {
     let (room, agreement, released) = released();
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     let honest = room.read_text("log/checkpoint");
     let (body, signature) = honest.split_once("\n\n").unwrap();
     let lines: Vec<&str> = body.lines().collect();
@@ -163,7 +163,7 @@ fn f02_a_checkpoint_of_another_form() {
 #[test]
 fn f03_a_proof_of_another_receipt() {
     let (room, agreement, first) = released();
-    fs::remove_file(room.path(&first.output)).unwrap();
+    room.take_output(&first.output);
     let second = room.released(&agreement);
     let [one, two] = [&first, &second].map(|released| proof_of(&released.receipt));
     let (own, others) = (room.read(&two), room.read(&one));
@@ -267,8 +267,7 @@ fn f06_two_histories_of_one_room() {
     let size = |checkpoint: &str| checkpoint.lines().nth(1).unwrap().to_owned();
     assert_eq!(size(&first), size(&second));
     assert_ne!(first, second);
-    let checkpoint = checkpoint.to_str().unwrap();
-    room.glovebox(&["state", "adopt", "--checkpoint", checkpoint, "--json"]).failed("STATE_ROLLBACK", 3);
+    room.adopt(&checkpoint).failed("STATE_ROLLBACK", 3);
     // Nor does the first history's state fit the second's log.
     state.restore();
     room.glovebox(&["state", "show", "--json"]).failed("STATE_ROLLBACK", 3);
@@ -311,7 +310,7 @@ fn f07_a_receipt_that_a_retired_key_signs() {
     room.glovebox(&["verify", &released.receipt, "--json"]).succeeded();
     // It runs nothing any more; the other one does.
     room.run(&agreement).failed("KEY_UNKNOWN", 2);
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     assert!(room.ask(&agreement, &Asked { key: "spare", ..Asked::default() }, &|_| {}).result.is_ok());
 
     // Had someone else signed with it, even what the log has would be worth nothing.
@@ -356,7 +355,7 @@ fn f08_a_result_that_could_be_guessed() {
     assert!(!stands(&salt) && !stands(&String::from_utf8(guess.clone()).unwrap()));
     // Whoever has the salt can confirm it, and the next run has another.
     assert_eq!(sha256(&[salt.as_bytes(), &guess].concat()), commitment);
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     room.released(&agreement);
     assert_ne!(text(&serde_json::from_slice::<Value>(&room.read(&opening)).unwrap()["salt"]), salt);
 }

@@ -26,7 +26,7 @@ fn is_invalid(room: &Fixture, receipt: &str) {
 fn three_runs() -> (Fixture, [Released; 3]) {
     let (room, agreement) = Fixture::with_evil();
     let first = room.released(&agreement);
-    fs::remove_file(room.path(&first.output)).unwrap();
+    room.take_output(&first.output);
     let second = room.released(&agreement);
     let third = room.released(&room.agreed("evil", &[EVIL, &["--beside"]].concat()));
     (room, [first, second, third])

@@ -298,13 +298,13 @@ fn a16_retired_is_not_compromised() {
     let signed = seal(room.anas(&agreement).to_string().as_bytes(), &room.key("ana.old"));
     room.put_approval(&agreement, "retailer.ana", &signed);
     let first = room.released(&agreement);
-    fs::remove_file(room.path(&first.output)).unwrap();
+    room.take_output(&first.output);
 
     let public = room.path(&room.public("ana.old"));
     glovebox::change_key(&room.dir(), &public, Change::Retire, now()).unwrap();
     room.sign_registry();
     let second = room.released(&agreement);
-    fs::remove_file(room.path(&second.output)).unwrap();
+    room.take_output(&second.output);
     // The same words, signed again: another file, which the log has not.
     let again = seal(room.anas(&agreement).to_string().as_bytes(), &room.key("ana.old"));
     room.denied_with_approval(&agreement, again.to_string().as_bytes(), "KEY_EXPIRED");
@@ -349,7 +349,7 @@ fn a17_a_party_that_left_the_registry() {
     // To leave, the retailer has to sign that it does.
     room.sign_draft(2, "brand", "dan");
     let released = room.released(&agreement);
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     room.sign_draft(2, "retailer", "ana");
     room.denied(&agreement, "SIGNATURE_INVALID");
     fs::remove_file(room.path(&format!("{agreement}/retailer.ana.dsse.json"))).unwrap();

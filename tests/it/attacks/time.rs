@@ -22,7 +22,7 @@ fn at(moment: DateTime<Utc>) -> Asked<'static> {
 #[track_caller]
 fn released_at(room: &Fixture, agreement: &str, moment: DateTime<Utc>) {
     let released = room.ask(agreement, &at(moment), &|_| {}).result.expect("released");
-    fs::remove_file(room.path(&released.path)).unwrap();
+    room.take_output(&released.path);
 }
 
 /// A moment that an agreement states.
@@ -128,7 +128,7 @@ fn d03_what_was_there_before() {
     let second = room.agreed("evil", EVIL);
     let (new_registry, new_lists) = (room.backup("registry"), room.backup("revocations"));
     let released = room.released(&second);
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
 
     old_registry.restore();
     room.denied(&second, "REGISTRY_ROLLBACK");
@@ -145,7 +145,7 @@ fn d03_what_was_there_before() {
 fn d03_two_lists_of_one_version() {
     let (room, agreement) = Fixture::with_evil();
     let released = room.released(&agreement);
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     let path = "revocations/retailer/1.dsse.json";
     let seen = room.read(path);
     fs::remove_file(room.path(path)).unwrap();
@@ -203,7 +203,7 @@ fn d04_d05_a_registry_that_not_all_have_signed() {
     let certificate = released.receipt.replace(".dsse.json", ".certificate.dsse.json");
     assert_eq!(room.record(&certificate)["predicate"]["registry"]["version"], 1);
     fs::remove_dir_all(room.path("registry/2")).unwrap();
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     room.is_unharmed(&agreement);
 }
 
@@ -212,7 +212,7 @@ fn d04_d05_a_registry_that_not_all_have_signed() {
 fn d03_a_registry_of_another_chain() {
     let (room, agreement) = Fixture::with_evil();
     let released = room.released(&agreement);
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     let (honest, other) = (room.backup("registry"), Fixture::new());
     fs::remove_dir_all(room.path("registry")).unwrap();
     super::forge::copy(&other.path("registry"), &room.path("registry"));
@@ -235,7 +235,7 @@ fn run_with_nonce(room: &Fixture, agreement: &str, nonce: &str) -> Ran {
 fn d06_a_request_that_is_sent_again() {
     let (room, agreement) = Fixture::with_evil();
     let first = run_with_nonce(&room, &agreement, NONCE).succeeded();
-    fs::remove_file(room.path(&text(&first["output"]["path"]))).unwrap();
+    room.take_output(&text(&first["output"]["path"]));
     let (spent, outputs) = (room.spent(), room.outputs());
     let ran = run_with_nonce(&room, &agreement, NONCE);
     room.is_refused(&ran, "RUN_REPLAYED", 3);
@@ -417,10 +417,10 @@ fn d03_a_registry_that_was_seen_by_a_refused_run_alone() {
 fn d09_backups_of_the_parts_of_a_room() {
     let (room, agreement) = Fixture::with_evil();
     let first = room.released(&agreement);
-    fs::remove_file(room.path(&first.output)).unwrap();
+    room.take_output(&first.output);
     let (old_state, old_log, old_ledger) = (room.backup_of_state(), room.backup("log"), room.read("ledger.sqlite"));
     let second = room.released(&agreement);
-    fs::remove_file(room.path(&second.output)).unwrap();
+    room.take_output(&second.output);
     let (new_state, new_log, new_ledger) = (room.backup_of_state(), room.backup("log"), room.read("ledger.sqlite"));
     assert_ne!(old_ledger, new_ledger);
 
@@ -448,7 +448,7 @@ fn d09_backups_of_the_parts_of_a_room() {
 fn d09_a_backup_of_everything_in_the_room() {
     let (room, agreement) = Fixture::with_evil();
     let first = room.released(&agreement);
-    fs::remove_file(room.path(&first.output)).unwrap();
+    room.take_output(&first.output);
     let old = room.backup("");
     let partner = tempfile::tempdir().unwrap();
     let [earlier, later] = ["earlier", "later"].map(|name| partner.path().join(name));
@@ -456,26 +456,22 @@ fn d09_a_backup_of_everything_in_the_room() {
     let second = room.released(&agreement);
     fs::copy(room.path("log/checkpoint"), &later).unwrap();
     let new = room.backup("");
-    let adopt = |checkpoint: &std::path::Path| {
-        room.glovebox(&["state", "adopt", "--checkpoint", checkpoint.to_str().unwrap(), "--json"])
-    };
-
     old.restore();
     room.run(&agreement).failed("STATE_ROLLBACK", 3);
     room.glovebox(&["state", "show", "--json"]).failed("STATE_ROLLBACK", 3);
     // The partner has seen what the backup lacks.
-    adopt(&later).failed("STATE_ROLLBACK", 3);
+    room.adopt(&later).failed("STATE_ROLLBACK", 3);
     room.run(&agreement).failed("STATE_ROLLBACK", 3);
     new.restore();
-    fs::remove_file(room.path(&second.output)).unwrap();
+    room.take_output(&second.output);
     room.is_unharmed(&agreement);
 
     // Another host, or one that has lost its state.
     fs::remove_dir_all(room.state()).unwrap();
-    fs::remove_file(room.path(&second.output)).unwrap();
+    room.take_output(&second.output);
     room.denied_unlogged(&agreement, "STATE_MISSING", || {
         room.glovebox(&["state", "show", "--json"]).failed("STATE_MISSING", 3);
-        adopt(&later).succeeded();
+        room.adopt(&later).succeeded();
     });
     room.is_unharmed(&agreement);
 }
@@ -485,7 +481,7 @@ fn d09_a_backup_of_everything_in_the_room() {
 fn d09_a_state_that_was_edited() {
     let (room, agreement) = Fixture::with_evil();
     let released = room.released(&agreement);
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     let honest = room.backup_of_state();
     let anchors = room.anchors();
     assert_eq!(anchors.len(), 1);
@@ -520,7 +516,7 @@ fn d10_one_run_too_many() {
     let agreement = room.agreed("evil", &[EVIL, &["--runs", "2"]].concat());
     for _ in 0..2 {
         let released = room.released(&agreement);
-        fs::remove_file(room.path(&released.output)).unwrap();
+        room.take_output(&released.output);
     }
     room.denied(&agreement, "RUNS_EXHAUSTED");
     // A run that was stopped after it was charged counts as well: the number is of runs that were begun.
@@ -554,7 +550,7 @@ fn two_approvals_with_one_number() {
     room.denied(&agreement, "APPROVAL_REPLAYED");
     fs::remove_file(room.path(&format!("{agreement}/retailer.ana.more.dsse.json"))).unwrap();
     let released = room.released(&agreement);
-    fs::remove_file(room.path(&released.output)).unwrap();
+    room.take_output(&released.output);
     // Nor may the second come after a run that has used the first.
     let first = room.read(&format!("{agreement}/retailer.ana.dsse.json"));
     put("retailer.ana", &statement);
