@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -196,10 +197,13 @@ fn e05_names_of_other_things_than_files() {
         ("questions/evil.toml".to_owned(), "MANIFEST_INVALID"),
         ("revocations/brand/1.dsse.json".to_owned(), "REVOCATIONS_MISSING"),
     ] {
-        let (path, aside) = (room.path(&file), room.path("aside"));
+        let path = room.path(&file);
+        // In the same folder: a link to it leads nowhere else.
+        let aside = path.with_file_name("aside");
         fs::rename(&path, &aside).unwrap();
-        let places: [(&str, &dyn Fn()); 5] = [
-            ("a link to the file", &|| symlink(&aside, &path).unwrap()),
+        let places: [(&str, &dyn Fn()); 6] = [
+            ("a link to the file", &|| symlink("aside", &path).unwrap()),
+            ("a link to the file from anywhere", &|| symlink(&aside, &path).unwrap()),
             ("a link through /proc", &|| symlink("/proc/self/fd/0", &path).unwrap()),
             ("a device", &|| symlink("/dev/zero", &path).unwrap()),
             ("a folder", &|| fs::create_dir(&path).unwrap()),
@@ -219,6 +223,11 @@ fn e05_names_of_other_things_than_files() {
     room.is_unharmed(&agreement);
 }
 
+/// Where the folder `aside` of the room lies, as seen from another one: the link never leaves the room.
+fn inside(folder: &str) -> PathBuf {
+    PathBuf::from("../".repeat(folder.matches('/').count())).join("aside")
+}
+
 /// A folder on the way that is a link, also one that stays inside the room.
 #[test]
 fn e05_folders_that_are_links() {
@@ -230,14 +239,16 @@ fn e05_folders_that_are_links() {
     ] {
         let (path, aside) = (room.path(&folder), room.path("aside"));
         fs::rename(&path, &aside).unwrap();
-        symlink(&aside, &path).unwrap();
-        room.denied(&agreement, code);
-        fs::remove_file(&path).unwrap();
+        for target in [inside(&folder), aside.clone()] {
+            symlink(target, &path).unwrap();
+            room.denied(&agreement, code);
+            fs::remove_file(&path).unwrap();
+        }
         fs::rename(&aside, &path).unwrap();
     }
     let (path, aside) = (room.path("registry"), room.path("aside"));
     fs::rename(&path, &aside).unwrap();
-    symlink(&aside, &path).unwrap();
+    symlink("aside", &path).unwrap();
     room.denied_unlogged(&agreement, "REGISTRY_INVALID", || {
         fs::remove_file(&path).unwrap();
         fs::rename(&aside, &path).unwrap();
