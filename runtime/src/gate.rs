@@ -222,7 +222,7 @@ fn check_terms(inquiry: &Inquiry<'_>, bytes: &[u8], trace: &mut Trace) -> Result
     lists.check(&run_facts(&agreement, &agreement_id, &fingerprint), &approvals)?;
     facts.check_sequences(&records)?;
     check_window(&agreement, now)?;
-    check_runner(&agreement, registry, inquiry.runtime)?;
+    check_runner(&agreement, registry, inquiry.runtime, now)?;
     check_registry(&agreement, &chain)?;
     check_room(&agreement, &room)?;
     let (registry, auditor) = (chain.pin(), chain.current().auditor().map(str::to_owned));
@@ -348,17 +348,19 @@ fn check_window(agreement: &Agreement, now: DateTime<Utc>) -> Result<()> {
     ))
 }
 
-/// Only the runtimes that the parties agreed on run it.
-fn check_runner(agreement: &Agreement, registry: &Registry, runtime: &PublicKey) -> Result<()> {
-    let runner = registry.keys(Scope::Runtime).find(|(_, key)| key == runtime).map(|(runner, _)| runner);
-    match runner {
-        Some(runner) if agreement.runners.contains(&runner) => Ok(()),
-        _ => Err(Fault::new(
-            Code::RunnerUnknown,
-            "the agreement does not name this runtime as a runner",
-            "run it where it was agreed, or compose and approve a new revision",
-        )),
+/// Only the runtimes that the parties agreed on run it, with a key that is in use.
+fn check_runner(agreement: &Agreement, registry: &Registry, runtime: &PublicKey, now: DateTime<Utc>) -> Result<()> {
+    let runner = registry.check_key(runtime, Scope::Runtime, now).map_err(|denial| {
+        Fault::of("the runtime's key", &denial, "register another one, and let the parties sign the registry")
+    })?;
+    if agreement.runners.contains(&runner) {
+        return Ok(());
     }
+    Err(Fault::new(
+        Code::RunnerUnknown,
+        "the agreement does not name this runtime as a runner",
+        "run it where it was agreed, or compose and approve a new revision",
+    ))
 }
 
 /// The registry may have grown since, but along the chain that was agreed.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::data::{ints, texts, write_parquet};
 use crate::support::forge::{EVIL, payload, registry_signature, seal, sha256, statement, witness_line};
-use crate::support::{Fixture, now};
+use crate::support::{CONTROLS, Fixture, now};
 
 const REACH: &[&str] = &["--destination", "reports"];
 
@@ -132,6 +132,49 @@ fn a_key_that_was_replaced_in_the_registry() {
     fs::remove_file(room.path("revocations/retailer/1.dsse.json")).unwrap();
     room.glovebox(&["approve", &agreement, "--key", key.to_str().unwrap(), "--json"]).succeeded();
     room.released(&agreement);
+}
+
+/// Someone retires a key and takes another in one version: the former one signs as the version before asks, and the new
+/// one as the next does.
+#[test]
+fn a_person_who_changes_keys() {
+    let room = Fixture::new();
+    fs::rename(room.path("keys/retailer.ana.pem"), room.path("keys/former.pem")).unwrap();
+    room.draft_key("retailer", "ana");
+    let former = room.glovebox(&["key", "public", "keys/former.pem", "--json"]).succeeded()["public"].clone();
+    room.write("former.pub", former.as_str().unwrap().as_bytes());
+    room.glovebox(&["key", "retire", "former.pub", "--json"]).succeeded();
+    let sign = |key: &str| room.glovebox(&["registry", "sign", "--key", key, "--json"]).succeeded();
+    for key in ["keys/former.pem", "keys/retailer.ana.pem"] {
+        assert_eq!(sign(key)["in_force"], false);
+    }
+    assert_eq!(sign("keys/brand.dan.pem")["in_force"], true);
+
+    let agreement = room.agreed("evil", EVIL);
+    room.released(&agreement);
+    let refused = room.glovebox(&["approve", &agreement, "--key", "keys/former.pem", "--json"]);
+    refused.failed("KEY_SCOPE", 3);
+}
+
+/// Every key has an end, also that of the runtime.
+#[test]
+fn a_runtime_key_outside_its_window() {
+    for (field, moment) in [("not_after", "2026-01-01T00:00:00Z"), ("not_before", "2028-01-01T00:00:00Z")] {
+        let room = Fixture::unsigned(CONTROLS);
+        let mut draft: Value = serde_json::from_slice(&room.read("registry/1/registry.json")).unwrap();
+        let parties = draft["parties"].as_array_mut().unwrap();
+        let members = parties.iter_mut().flat_map(|party| party["members"].as_array_mut().unwrap());
+        let runtime = members.into_iter().find(|member| member["id"] == "host").unwrap();
+        if field == "not_after" {
+            runtime["keys"][0]["not_before"] = json!("2025-01-01T00:00:00Z");
+        }
+        runtime["keys"][0][field] = json!(moment);
+        room.write("registry/1/registry.json", draft.to_string().as_bytes());
+        room.sign_registry();
+        let agreement = room.agreed("evil", EVIL);
+        room.run(&agreement).failed("KEY_EXPIRED", 3);
+        assert!(room.outputs().is_empty() && room.spent().is_empty());
+    }
 }
 
 #[test]

@@ -205,6 +205,16 @@ impl Registry {
         Ok(OpenedBy { principal: signer.holder.clone(), key: signer.key, payload: opened.payload })
     }
 
+    /// Whose key it is, if it may sign such things now.
+    pub fn check_key(&self, key: &PublicKey, scope: Scope, now: DateTime<Utc>) -> Result<Principal> {
+        let known = self.keys.iter().find(|known| known.key == *key);
+        let known = known.ok_or_else(|| Denial::new(Reason::KeyScope, "the key is not registered"))?;
+        known.check_compromise()?;
+        known.check_scope(scope)?;
+        known.check_window(now, false)?;
+        Ok(known.holder.clone())
+    }
+
     /// Whose key it is, whatever its scopes and status.
     #[must_use]
     pub fn holder_of(&self, key: &PublicKey) -> Option<Principal> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use cap_std::fs::Dir;
 use chrono::{DateTime, TimeDelta, Utc};
 use glovebox_trust::Principal;
+use glovebox_trust::envelope::{self, IN_TOTO};
 use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 use glovebox_trust::quorum::Kind as QuorumKind;
 use glovebox_trust::registry::{self, Custody, KeyRecord, MemberKind, Registry, RegistryFile, Scope, Status};
@@ -23,6 +24,7 @@ use crate::random::Random;
 const REGISTRY_DAYS: i64 = 90;
 /// For how long a key is.
 const KEY_DAYS: i64 = 730;
+const ENVELOPE_BYTES_MAX: u64 = 1 << 20;
 
 /// Who is to hold a key, and for what.
 #[derive(Clone, Debug)]
@@ -208,7 +210,16 @@ pub fn sign_registry(
         )
     })?;
     let envelope = registry::sign_registry(&document, &signer, now, key).map_err(|why| cannot_sign(&why))?;
-    let path = format!("{}/{}.{}{SIGNATURE_SUFFIX}", registry_folder(next.version()), signer.party, signer.member);
+    let name = format!("{}/{}.{}", registry_folder(next.version()), signer.party, signer.member);
+    let mut path = format!("{name}{SIGNATURE_SUFFIX}");
+    // Who changes keys signs with both: the former key for the version before, the new one for this.
+    let others = desk.current.iter().chain([&next]).flat_map(|registry| registry.keys(Scope::Root));
+    let others: Vec<_> = others.filter(|(_, key)| *key != public).map(|(_, key)| ((), key)).collect();
+    if gate::read(dir, &path, ENVELOPE_BYTES_MAX, Code::RegistryInvalid)
+        .is_ok_and(|there| envelope::open(&there, IN_TOTO, others).is_ok())
+    {
+        path = format!("{name}.{}{SIGNATURE_SUFFIX}", &public.fingerprint()[..8]);
+    }
     write(dir, &path, &envelope)?;
     let draft = draft_status(dir, &next)?;
     Ok((signer, draft))
