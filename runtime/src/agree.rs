@@ -14,7 +14,7 @@ use crate::clock;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::{self, AGREEMENT_FILE, Chain};
-use crate::privacy::Mechanism;
+use crate::privacy::{Guarantee, Mechanism};
 use crate::provision;
 use crate::random::Random;
 use crate::room::{
@@ -86,9 +86,8 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
     let _lock = signing::lock(dir)?;
     let (folder, revision) = next_folder(dir, &manifest.name);
     let replaced = if proposal.beside { None } else { previous(dir, &manifest.name, revision)? };
-    let owners = views.iter().map(|bound| bound.view.owner.as_str());
-    let accounts = Agreement::accounts(owners, &destination.recipient, &room.unit);
-    let agreement = Agreement {
+    let accounts = Agreement::accounts(&views, &room.unit);
+    let mut agreement = Agreement {
         version: Agreement::VERSION,
         room: room.id.clone(),
         unit: room.unit.clone(),
@@ -103,6 +102,8 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
         views,
         parameters,
         controls,
+        guarantee: String::new(),
+        unprotected: Vec::new(),
         budget: Budget { accounts, runs_max: proposal.runs_max },
         destination,
         limits: Limits::default(),
@@ -115,6 +116,8 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
         not_after: clock::to_text(now + TimeDelta::days(i64::from(proposal.days))),
         nonce: data_encoding::HEXLOWER.encode(&random.bytes::<16>()),
     };
+    let promised = Guarantee::of(&agreement, &manifest);
+    (agreement.guarantee, agreement.unprotected) = (promised.sentence, promised.unprotected);
     gate::check_question(&agreement, &manifest)?;
     let bytes = agreement.to_bytes()?;
     let path = format!("{folder}/{AGREEMENT_FILE}");
@@ -286,7 +289,8 @@ fn write_summary(
             )?;
         }
     }
-    writeln!(text, "\n{}", mechanism.sentence())?;
+    writeln!(text, "\n{}", agreement.guarantee)?;
+    writeln!(text, "Not protected, for the code sees it whole: {}.", agreement.unprotected.join(", "))?;
     writeln!(
         text,
         "\nValid from {} until {}, for {} runs, on: {}.",
@@ -317,24 +321,31 @@ fn write_changes(text: &mut String, before: &Agreement, after: &Agreement) -> st
 
 fn write_groups(text: &mut String, manifest: &Manifest, mechanism: &Mechanism) -> std::fmt::Result {
     let groups = manifest.groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(", ");
-    writeln!(text, "  one row per {groups}, where at least {} units are in the group, of:", mechanism.group_size_min)?;
+    let top = manifest.top.as_ref().map(|top| format!(", the first {} by {}", top.limit, top.by)).unwrap_or_default();
+    writeln!(text, "  one row per {groups}{top}, where at least {} units are in the group, of:", mechanism.k_min)?;
     for (measure, noise) in manifest.measures.iter().zip(mechanism.measures()) {
-        let what = match measure.reducer {
-            Reducer::Count => "count",
-            Reducer::Sum => "sum",
-            Reducer::Mean => "mean",
+        let (what, on) = match measure.reducer {
+            Reducer::Count => ("count", ""),
+            Reducer::Sum => ("sum", ""),
+            Reducer::Mean => ("mean", " on the sum behind it"),
+            Reducer::Variance => ("variance", " on the sum behind it"),
+            Reducer::Histogram => ("histogram", " on each bin"),
+            Reducer::Quantiles => ("quantiles", " on each node of the tree behind them"),
+            Reducer::Cdf => ("distribution", " on each node of the tree behind it"),
+            Reducer::Ratio => ("ratio of two sums", " on the sum above the line"),
         };
-        let on = if measure.reducer == Reducer::Mean { " on the sum behind it" } else { "" };
-        writeln!(
-            text,
-            "  {} ({what}), with noise of standard deviation {:.2}{on}",
-            measure.name, noise.standard_deviation
-        )?;
+        let noise = match noise.standard_deviation {
+            0.0 => "rounded, without noise".to_owned(),
+            deviation => format!("with noise of standard deviation {deviation:.2}{on}"),
+        };
+        writeln!(text, "  {} ({what}), {noise}", measure.name)?;
     }
-    writeln!(
-        text,
-        "  (a group is released if its noisy count above {} reaches {})",
-        mechanism.group_size_min - 1,
-        mechanism.threshold
-    )
+    match mechanism.threshold {
+        Some(threshold) if mechanism.k_min > 1 => {
+            let below = mechanism.k_min - 1;
+            writeln!(text, "  (a group is shown if its noisy count above {below} reaches {threshold})")
+        }
+        Some(threshold) => writeln!(text, "  (a group is shown if its noisy count reaches {threshold})"),
+        None => Ok(()),
+    }
 }

@@ -3,6 +3,7 @@
 //! Hidden from the documentation; nothing in the data path calls it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use glovebox_trust::registry::Scope;
@@ -11,7 +12,7 @@ use crate::clock::Clock;
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, Approved, Chain, Inquiry};
 use crate::journal::Facts;
-use crate::privacy::Tally;
+use crate::privacy::{HostKey, Setting, Tally};
 use crate::provision::{self, Resources, Unit};
 use crate::receipt::Trace;
 use crate::sandbox::{Question, ask_all};
@@ -20,11 +21,15 @@ use crate::sandbox::{Question, ask_all};
 pub fn sealed_units_per_second(room: &Path, agreement: &str) -> Result<f64> {
     let dir = crate::open_room(room)?;
     let approved = admit(&dir, agreement)?;
-    let resources = Resources { memory_bytes: 1 << 30, threads: 1, digest_sources: false };
+    let resources = Resources { memory_bytes: 1 << 30, threads: 1 };
     let question = Question::compile(&approved, 1)?;
-    let mut tally = Tally::new(approved.manifest(), &approved.agreement().controls, Vec::new());
+    let host = HostKey::none();
+    let destination = host.destination("bench", "bench");
+    let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
+    let mut tally = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
     let mut units: Vec<Vec<Unit>> = Vec::new();
-    let mut stream = provision::provision(approved, &dir, &resources)?.units;
+    let snapshot = provision::snapshot(&approved, &dir)?;
+    let mut stream = provision::provision(approved, &dir, &resources, &snapshot)?.read()?.units;
     while let Some(chunk) = stream.next_chunk()? {
         units.push(chunk);
     }

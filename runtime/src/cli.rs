@@ -10,9 +10,9 @@ use anyhow::{Context, anyhow};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use glovebox::{
-    AgentKey, Change, Clock, Code, Custody, Export, Fault, Holder, LIST_DAYS, Ledger, MemberKind, Principal, Proposal,
+    AgentKey, Change, Clock, Code, Custody, Export, Fault, Holder, LIST_DAYS, MemberKind, Principal, Proposal,
     PublicKey, PublicKeyFile, Random, Replay, Request, RevocationKind, Scope, Signer, Withdrawal, add_key, adopt_state,
-    agree, approve, attach_cosignatures, change_key, checkpoint, export, load_key, new_auditor, new_key, open_room,
+    agree, approve, attach_cosignatures, change_key, checkpoint, export, load_key, open_ledger, new_auditor, new_key, open_room,
     prove, registry_status, renew_registry, replay, revoke, set_auditor, set_quorum, set_witnesses, sign_registry,
     state_status, trust_room, verify, verify_log, witness_request,
 };
@@ -105,8 +105,9 @@ enum Command {
         #[arg(long, default_value_t = 40, value_name = "N")]
         rows: usize,
     },
-    /// Show what each account has spent of its budget.
-    Ledger,
+    /// This host's privacy budget: what is spent, and what a run would cost.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// List every code that a refusal can have.
     Codes,
     /// Print a completion script for a shell.
@@ -269,6 +270,19 @@ enum LogCommand {
     Cosign {
         /// What the witness answered.
         file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Show what each account has spent.
+    Show,
+    /// Show what one run of an agreement costs, how many runs are left, and how exact its answer is. Spends nothing.
+    #[command(after_help = "Example:
+  glovebox ledger quote agreements/reach-r1")]
+    Quote {
+        /// The agreement's folder in the room.
+        agreement: String,
     },
 }
 
@@ -448,7 +462,10 @@ impl Cli {
             Command::Log(command) => log(room, &state, command),
             Command::State(command) => remember(room, &state, command),
             Command::Show { file, rows } => Ok(Printed::table(&glovebox::preview(&file, rows)?)),
-            Command::Ledger => Ok(Printed::ledger(&Ledger::open(&open_room(room)?)?.lines()?)),
+            Command::Ledger(LedgerCommand::Show) => Ok(Printed::ledger(&open_ledger(&state)?.lines()?)),
+            Command::Ledger(LedgerCommand::Quote { agreement }) => {
+                Ok(Printed::quote(&glovebox::quote(&open_room(room)?, &open_ledger(&state)?, &agreement)?))
+            }
             Command::Codes => Ok(Printed::codes()),
             Command::Completions { shell } => {
                 let mut script = Vec::new();

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Code, Fault, Result};
 use crate::files::{Existing, Staged};
 use crate::gate::{Approved, Confirmed};
-use crate::privacy::Released;
+use crate::privacy::{Released, Setting};
 use crate::random::Random;
-use crate::room::{Agreement, Format, Kind, sha256_hex};
+use crate::room::{Agreement, Controls, Format, Kind, Mode, Reducer, sha256_hex};
 
 /// Space that must be free at the destination before a run begins.
 const PROBE_BYTES: usize = 256 << 10;
@@ -26,6 +26,9 @@ const PROBE_BYTES: usize = 256 << 10;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Opening {
     pub(crate) salt: String,
+    /// With it the recipient finds its own identifiers among a list's pseudonyms; in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pseudonym_key: Option<String>,
 }
 
 impl Opening {
@@ -87,12 +90,16 @@ fn check_free(path: &str, dir: &Dir) -> Result<()> {
 }
 
 /// Writes the table into memory, and commits to it. Both follow from the table and the randomness.
-pub(crate) fn render(released: Released, random: &mut Random) -> Result<RenderedResult> {
-    let Released { approved, table } = released;
+pub(crate) fn render(released: Released, setting: &Setting, random: &mut Random) -> Result<RenderedResult> {
+    let Released { approved, table, .. } = released;
     assert_releasable(&approved, &table)?;
     let path = path_of(approved.agreement());
     let bytes = encode(&table, approved.agreement().destination.format).map_err(|error| failed(&path, &error))?;
-    let opening = Opening { salt: data_encoding::HEXLOWER.encode(&random.bytes::<32>()) };
+    let is_list = approved.manifest().kind == Kind::List;
+    let opening = Opening {
+        salt: data_encoding::HEXLOWER.encode(&random.bytes::<32>()),
+        pseudonym_key: is_list.then(|| setting.destination().to_hex()),
+    };
     let commitment = opening.commit(&bytes);
     Ok(RenderedResult { approved, path, rows: table.num_rows(), commitment, bytes, opening })
 }
@@ -144,8 +151,8 @@ pub(crate) fn publish(staged: StagedResult, dir: &Dir) -> Result<Delivered> {
 fn assert_releasable(approved: &Approved, table: &RecordBatch) -> Result<()> {
     let controls = &approved.agreement().controls;
     let holds = match approved.manifest().kind {
-        Kind::List => table.num_rows() >= controls.list_size_min as usize,
-        Kind::Analytical => counts(table).all(|count| count >= i64::from(controls.group_size_min)),
+        Kind::List => table.num_rows() >= controls.list.min_size as usize,
+        Kind::Analytical => counts(approved, table).all(|count| count >= i64::from(smallest_count(controls))),
     };
     if holds {
         return Ok(());
@@ -153,10 +160,22 @@ fn assert_releasable(approved: &Approved, table: &RecordBatch) -> Result<()> {
     Err(Fault::new(Code::Internal, "the released table breaks the controls", "report it: nothing was written"))
 }
 
-/// Released counts. The threshold is above k, so that even a noisy count never falls below it.
-fn counts(table: &RecordBatch) -> impl Iterator<Item = i64> {
-    let integers =
-        table.columns().iter().filter_map(|column| column.as_any().downcast_ref::<arrow::array::Int64Array>());
+/// The threshold is above k, so that even a noisy count never falls below it; where there is none, noise may take any
+/// count anywhere. A count that is rounded down may fall below k by half a step.
+fn smallest_count(controls: &Controls) -> u32 {
+    match controls.mode {
+        Mode::SealedDp if controls.k_min == 1 => 0,
+        Mode::SealedDp => controls.k_min,
+        Mode::SealedK => controls.k_min.saturating_sub(controls.round_to),
+    }
+}
+
+/// The released counts of units, which stand in the table under the names of the manifest's counts.
+fn counts<'a>(approved: &'a Approved, table: &'a RecordBatch) -> impl Iterator<Item = i64> + 'a {
+    let is_bounded = approved.agreement().controls.k_min > 1;
+    let measures = approved.manifest().measures.iter().filter(move |m| is_bounded && m.reducer == Reducer::Count);
+    let columns = measures.filter_map(|measure| table.column_by_name(&measure.name));
+    let integers = columns.filter_map(|column| column.as_any().downcast_ref::<arrow::array::Int64Array>());
     integers.flat_map(|column| column.iter().flatten())
 }
 

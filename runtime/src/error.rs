@@ -131,6 +131,7 @@ codes! {
     ComponentChanged = "COMPONENT_CHANGED" "the component is not the one that was agreed",
     ManifestChanged = "MANIFEST_CHANGED" "the manifest is not the one that was agreed",
     ViewChanged = "VIEW_CHANGED" "a view's definition or schema is not the one that was agreed",
+    ControlUnmet = "CONTROL_UNMET" "the question cannot be run under the owners' controls",
     ControlChanged = "CONTROL_CHANGED" "the output controls are not those that were agreed",
     DestinationChanged = "DESTINATION_CHANGED" "the destination is not the one that was agreed",
     ReceiptInvalid = "RECEIPT_INVALID" "the receipt does not verify",
@@ -154,13 +155,17 @@ codes! {
     Privacy {
     BudgetExhausted = "BUDGET_EXHAUSTED" "the run would cost more than is left of the privacy budget",
     TooManyGroups = "TOO_MANY_GROUPS" "the units contributed to more different groups than a run may have",
-    ListTooSmall = "LIST_TOO_SMALL" "the list is shorter than the smallest size that the owners allow",
+    ListUnfit = "LIST_UNFIT" "a list has a size that the owners do not allow; only the auditor is told",
+    Withheld = "WITHHELD" "no result: the run ended after data was read, and the reason is sealed to the auditor",
+    DifferenceTooSmall = "DIFFERENCE_TOO_SMALL" "a released group differs by too few units from one that was released before",
+    RunsPaused = "RUNS_PAUSED" "the agreement was run too often today, or has ended without a result too often",
     }
     Destination {
     DestinationExists = "DESTINATION_EXISTS" "the destination already holds a result of that name",
     DestinationFailed = "DESTINATION_FAILED" "the result could not be written to the destination",
     }
     Internal {
+    HistoryFailed = "HISTORY_FAILED" "the host's history of earlier releases cannot be read or written",
     LedgerFailed = "LEDGER_FAILED" "the ledger cannot be read or written",
     ReceiptFailed = "RECEIPT_FAILED" "the receipt could not be written",
     Internal = "INTERNAL" "an unexpected failure of this host",

@@ -31,6 +31,7 @@ use crate::destination::RenderedResult;
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::journal::Facts;
+use crate::privacy::{self, Guarantee};
 use crate::receipt::{Evidence, Trace};
 use crate::room::{
     Agreement, BoundView, FileDigest, Kind, LogPin, Manifest, RegistryPin, Room, Slot, Value, World, sha256_hex,
@@ -462,10 +463,10 @@ pub(crate) fn check_question(agreement: &Agreement, manifest: &Manifest) -> Resu
             "compose the agreement again with `glovebox agree`",
         ));
     }
-    if agreement.budget.accounts != Agreement::accounts(agreement.owners(), recipient, &agreement.unit) {
+    if agreement.budget.accounts != Agreement::accounts(&agreement.views, &agreement.unit) {
         return Err(Fault::new(
             Code::AgreementInvalid,
-            "the agreement charges other accounts than its owners'",
+            "the agreement charges other accounts than those of its views",
             "compose the agreement again with `glovebox agree`",
         ));
     }
@@ -473,6 +474,15 @@ pub(crate) fn check_question(agreement: &Agreement, manifest: &Manifest) -> Resu
         return Err(Fault::new(
             Code::AgreementInvalid,
             format!("the agreement is for a {} question {}", agreement.kind.as_str(), agreement.question),
+            "compose the agreement again with `glovebox agree`",
+        ));
+    }
+    privacy::check_terms(agreement, manifest)?;
+    let promised = Guarantee::of(agreement, manifest);
+    if (&agreement.guarantee, &agreement.unprotected) != (&promised.sentence, &promised.unprotected) {
+        return Err(Fault::new(
+            Code::AgreementInvalid,
+            "the agreement promises something else than its terms come to",
             "compose the agreement again with `glovebox agree`",
         ));
     }

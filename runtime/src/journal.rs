@@ -27,7 +27,7 @@ pub(crate) use facts::{Facts, OpenRun};
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::Chain;
-use crate::privacy::Ledger;
+use crate::privacy::{HostKey, Ledger};
 
 /// The log's folder in a room.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -41,6 +41,7 @@ const TILE_BYTES_MAX: u64 = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct Journal {
     dir: Dir,
+    state: Dir,
     anchor: AnchorFile,
     room: String,
     registry_sha256: String,
@@ -76,6 +77,7 @@ impl Journal {
         let (registry, first) = (chain.current(), chain.first_sha256());
         Ok(Self {
             dir: dir.try_clone().map_err(|error| unwritable(&error))?,
+            state: state.try_clone().map_err(|error| unwritable(&error))?,
             anchor: AnchorFile::new(state, registry.room(), first),
             room: registry.room().into(),
             registry_sha256: first.into(),
@@ -87,19 +89,34 @@ impl Journal {
     pub(crate) fn hold(&self) -> Result<Held<'_>> {
         let lock = self.anchor.lock()?;
         let anchor = self.anchor.read()?.ok_or_else(|| self.unknown())?;
-        let ledger = Ledger::open(&self.dir)?.postings()?;
+        let ledger = Ledger::open(&self.state)?;
         let Some(log) = self.read_checkpoint()?.map(|signed| signed.checkpoint().clone()) else {
             if anchor.log.size > 0 {
                 let seen = anchor.log.size;
                 return Err(rolled_back(&format!("the log is gone, and this host has seen {seen} records of it")));
             }
-            Facts::default().check_ledger(&ledger)?;
-            return Ok(Held { journal: self, _lock: lock, size: 0, root: tree::empty_root(), facts: Facts::default() });
+            self.check_ledger(&ledger, &anchor, &Facts::default())?;
+            return Ok(Held { journal: self, _lock: lock, size: 0, root: tree::empty_root(), facts: Facts::default(), adopted: 0 });
         };
         let facts = self.recompute(&log)?;
         self.compare(&anchor, &log, &facts)?;
-        facts.check_ledger(&ledger)?;
-        Ok(Held { journal: self, _lock: lock, size: log.size, root: log.root, facts })
+        self.check_ledger(&ledger, &anchor, &facts)?;
+        Ok(Held { journal: self, _lock: lock, size: log.size, root: log.root, facts, adopted: anchor.adopted })
+    }
+
+    /// The room's name in this host's state.
+    pub(crate) fn name(&self) -> &str {
+        self.anchor.room_name()
+    }
+
+    /// The ledger must be the one that the log has seen, or a later one, and both must know the same charges.
+    fn check_ledger(&self, ledger: &Ledger, anchor: &Anchor, facts: &Facts) -> Result<()> {
+        if let Some(head) = facts.ledger_since(anchor.adopted)
+            && !ledger.extends(head)?
+        {
+            return Err(rolled_back(&format!("the ledger does not go on from its {} entries that the log has seen", head.entries)));
+        }
+        facts.check_ledger(&ledger.postings(self.name())?)
     }
 
     /// The log's latest checkpoint, with its signature verified; none where there is no log yet.
@@ -143,14 +160,14 @@ impl Journal {
             };
         }
         if anchor.pending.as_ref() == Some(&head) {
-            return self.anchor.write(&self.anchor_of(head, facts));
+            return self.anchor.write(&self.anchor_of(head, facts, anchor.adopted));
         }
         let seen = anchor.log.size;
         Err(rolled_back(&format!("the log has {} records, and this host has seen {seen} of another history", log.size)))
     }
 
-    fn anchor_of(&self, head: Head, facts: &Facts) -> Anchor {
-        Anchor::new(&self.room, &self.registry_sha256, head, facts.summary())
+    fn anchor_of(&self, head: Head, facts: &Facts, adopted: u64) -> Anchor {
+        Anchor::new(&self.room, &self.registry_sha256, head, facts.summary(), adopted)
     }
 
     /// A host runs rooms that its operator has said to trust, and no other: whoever can write a room's folder can write
@@ -176,7 +193,8 @@ impl Journal {
                 "adopt it with `glovebox state adopt SHA256 --checkpoint FILE`, from a checkpoint that a partner holds",
             )),
             None => {
-                self.anchor.write(&self.anchor_of(head.clone(), &Facts::default()))?;
+                self.prepare_host()?;
+                self.anchor.write(&self.anchor_of(head.clone(), &Facts::default(), 0))?;
                 Ok(head)
             }
         }
@@ -206,10 +224,24 @@ impl Journal {
             }
         }
         let facts = self.recompute(&log)?;
-        facts.check_ledger(&Ledger::open(&self.dir)?.postings()?)?;
+        self.prepare_host()?;
+        let mut ledger = Ledger::open(&self.state)?;
+        ledger.adopt(self.name(), &facts.all_charges())?;
+        facts.check_ledger(&ledger.postings(self.name())?)?;
         let head = Head::new(log.size, &log.root);
-        self.anchor.write(&self.anchor_of(head.clone(), &facts))?;
+        self.anchor.write(&self.anchor_of(head.clone(), &facts, log.size))?;
         Ok(head)
+    }
+
+    /// A host that trusts its first room gets a ledger and a key of its own. One that has rooms already has had them, and
+    /// new ones would be a fresh budget.
+    fn prepare_host(&self) -> Result<()> {
+        let rooms = files::list(&self.state, ".", ".json").map_err(|error| unwritable(&error))?;
+        if !rooms.is_empty() {
+            return Ok(());
+        }
+        HostKey::create(&self.state)?;
+        Ledger::create(&self.state)
     }
 
     /// Verifies the whole log against its checkpoint.
@@ -271,6 +303,7 @@ pub(crate) struct Held<'a> {
     size: u64,
     root: tree::Hash,
     facts: Facts,
+    adopted: u64,
 }
 
 impl Held<'_> {
@@ -303,7 +336,7 @@ impl Held<'_> {
         entries.iter().try_for_each(|entry| facts.learn(entry))?;
 
         // First the intent, then the files, then the checkpoint: whatever of these a crash leaves behind is understood.
-        let before = self.journal.anchor_of(Head::new(self.size, &self.root), &self.facts);
+        let before = self.journal.anchor_of(Head::new(self.size, &self.root), &self.facts, self.adopted);
         anchor.write(&before.intending(grown.clone()))?;
         for (path, bytes) in &growth.files {
             let path = format!("{LOG_FOLDER}/{path}");
@@ -318,7 +351,7 @@ impl Held<'_> {
         let first = self.size;
         (self.size, self.root) = (growth.size, growth.root);
         self.facts = facts;
-        anchor.write(&self.journal.anchor_of(grown, &self.facts))?;
+        anchor.write(&self.journal.anchor_of(grown, &self.facts, self.adopted))?;
         Ok(first)
     }
 

@@ -34,6 +34,7 @@ mod export;
 mod files;
 mod journal;
 mod parse;
+mod quote;
 mod random;
 mod replay;
 mod room;
@@ -53,7 +54,8 @@ pub use glovebox_trust::Principal;
 pub use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 pub use glovebox_trust::registry::{Custody, MemberKind, Scope};
 pub use glovebox_trust::revocations::RevocationKind;
-pub use privacy::{Charge, Cost, Ledger, LedgerLine, MeasureNoise};
+pub use privacy::{Charge, Cost, Ledger, LedgerLine, Lifetime, Loss, MeasureNoise};
+pub use quote::{Quote, quote};
 pub use random::Random;
 pub use receipt::{Check, Verified, new_auditor, verify};
 pub use replay::{Replay, Replayed, replay};
@@ -65,6 +67,11 @@ pub use signing::{
     add_key, approve, change_key, identities, load_key, new_key, registry_status, renew_registry, revoke, set_auditor,
     set_quorum, set_witnesses, sign_registry,
 };
+
+/// Opens the budget ledger in the folder of this host's state.
+pub fn open_ledger(state: &std::path::Path) -> Result<Ledger> {
+    Ledger::open(&session::open_state(state)?)
+}
 
 /// Opens a room's folder. Every path below it is opened through the handle, and none leads out of it.
 pub fn open_room(path: &std::path::Path) -> Result<cap_std::fs::Dir> {

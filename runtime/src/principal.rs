@@ -16,7 +16,7 @@ use crate::clock;
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::{AGREEMENT_FILE, ApprovalRecord, Approved, ListRecord};
-use crate::privacy::Charge;
+use crate::privacy::{Charge, LedgerHead};
 use crate::provision::Access;
 use crate::random::Random;
 use crate::room::{RegistryPin, View, is_inner_path};
@@ -45,8 +45,10 @@ pub(crate) struct Certificate {
     pub(crate) registry: RegistryPin,
     pub(crate) revocations: Vec<ListRecord>,
     pub(crate) approvals: Vec<ApprovalRecord>,
-    /// What the run will be charged before a guest sees a unit.
+    /// What is reserved for the run; nothing for one that repeats another.
     pub(crate) charges: Vec<Charge>,
+    /// The host's ledger with that reservation: a shorter one, later, is an older one.
+    pub(crate) ledger: LedgerHead,
 }
 
 /// A view that a principal may open.
@@ -101,6 +103,13 @@ pub(crate) struct Tenure {
     pub(crate) minutes: u32,
 }
 
+/// What is reserved for a run, and where it stands in the host's ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct Paid {
+    pub(crate) charges: Vec<Charge>,
+    pub(crate) ledger: LedgerHead,
+}
+
 /// What names a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunNames<'a> {
@@ -114,7 +123,7 @@ impl RunPrincipal {
     pub(crate) fn new(
         approved: &Approved,
         names: RunNames<'_>,
-        charges: Vec<Charge>,
+        paid: Paid,
         tenure: Tenure,
         dir: &Dir,
         random: &mut Random,
@@ -138,7 +147,8 @@ impl RunPrincipal {
             registry: approved.registry().clone(),
             revocations: approved.revocations().to_vec(),
             approvals: approved.approvals().to_vec(),
-            charges,
+            charges: paid.charges,
+            ledger: paid.ledger,
         };
         let mut folders = BTreeMap::new();
         for view in views {
@@ -265,6 +275,7 @@ mod tests {
             id: id.into(),
             owner: owner.into(),
             unit: "unit".into(),
+            lineage: owner.into(),
             sql: format!("SELECT unit FROM {id}"),
             sources: vec![Source { table: id.into(), path: format!("data/{owner}/{id}.csv") }],
         }
@@ -306,6 +317,7 @@ mod tests {
             revocations: Vec::new(),
             approvals: Vec::new(),
             charges: Vec::new(),
+            ledger: LedgerHead { entries: 0, sha256: String::new() },
         };
         RunPrincipal { key, certificate, folders }
     }

@@ -1,33 +1,53 @@
 //! Step 4. Lets out what the owners' controls allow, for code that nobody has read.
 //!
-//! The budget is charged durably before the first unit is shown to a guest ([`charge`]). The kernel is a sum of clamped
-//! integers: each unit's answer is bounded while it arrives ([`Tally`]), then noise from exact integer samplers is
-//! added and groups below the threshold are dropped ([`release`]).
-//! No float takes part in anything whose sensitivity is argued; everything after the noise is post-processing.
+//! The budget is reserved before a row is read and settled before the first unit is shown to a guest. The kernel is a
+//! sum of clamped integers: each unit's answer is bounded while it arrives ([`Tally`]), then noise from exact integer
+//! samplers is added and groups below the threshold are left out ([`release`]). No float takes part in anything whose
+//! sensitivity is argued; everything after the noise is post-processing.
 
+mod accountant;
+mod capacity;
+mod contributors;
+mod grid;
 mod groups;
+mod guarantee;
+mod host_key;
+mod keyed;
 mod ledger;
 mod list;
 mod mechanism;
 mod noise;
+mod pseudonym;
+mod reduce;
+mod setting;
+mod suppress;
 
+use std::io::Cursor;
 use std::sync::Arc;
 
+use arrow::error::ArrowError;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
 use arrow::record_batch::RecordBatch;
 
-use groups::GroupTally;
-pub(crate) use ledger::Posting;
-pub use ledger::{Charge, Ledger, LedgerLine};
+pub use accountant::Loss;
+pub(crate) use contributors::{History, Release, ReleasedSet, SetKind};
+use groups::{CELLS_MAX, GroupTally};
+pub(crate) use guarantee::Guarantee;
+pub(crate) use ledger::{LedgerHead, Posting, StoredAnswer};
+pub use ledger::{Charge, Ledger, LedgerLine, Lifetime};
 use list::ListTally;
 pub(crate) use mechanism::Mechanism;
 pub use mechanism::{Cost, MeasureNoise};
+pub(crate) use host_key::HostKey;
+pub(crate) use pseudonym::DestinationKey;
+pub(crate) use setting::Setting;
 
 use crate::error::{Code, Fault, Result};
 use crate::gate::Approved;
 use crate::provision::{Provisioned, Unit};
 use crate::random::Random;
-use crate::receipt::Trace;
-use crate::room::{Agreement, Controls, Kind, Manifest};
+use crate::room::{Agreement, Controls, Join, Kind, Manifest, Mode, Reducer};
 use crate::sandbox::Answer;
 
 /// What the units' answers have come to so far. It has no Debug and no Serialize: it is raw.
@@ -38,20 +58,20 @@ pub(crate) enum Tally {
 }
 
 impl Tally {
-    /// `recipient_slots` are the slots whose views the recipient owns.
-    pub(crate) fn new(manifest: &Manifest, controls: &Controls, recipient_slots: Vec<usize>) -> Self {
+    pub(crate) fn new(manifest: &Manifest, controls: &Controls, setting: Arc<Setting>) -> Self {
         match manifest.kind {
-            Kind::Analytical => Self::Groups(GroupTally::new(manifest, controls)),
-            Kind::List => Self::List(ListTally::new(manifest, recipient_slots)),
+            Kind::Analytical => Self::Groups(GroupTally::new(manifest, controls, setting)),
+            Kind::List => Self::List(ListTally::new(manifest, setting)),
         }
     }
 
     /// Bounds one unit's answer and adds it. What is out of bounds adds nothing.
     pub(crate) fn add(&mut self, unit: &Unit, answer: Answer) {
         match (self, answer) {
-            (Self::Groups(tally), Answer::Contributions(contributions)) => tally.add(contributions),
-            (Self::List(tally), Answer::Selected(Some(segment))) => tally.add(unit, segment),
-            _ => {}
+            (Self::Groups(tally), Answer::Contributions(contributions)) => tally.add(unit, contributions),
+            (Self::List(tally), Answer::Selected(segment)) => tally.add(unit, segment),
+            (Self::List(tally), _) => tally.add(unit, None),
+            (Self::Groups(_), _) => {}
         }
     }
 
@@ -75,13 +95,9 @@ impl Funded {
     }
 }
 
-/// Charges every owner's account, durably. A charge is never given back.
-pub(crate) fn charge(provisioned: Provisioned, trace: &mut Trace, ledger: &mut Ledger) -> Result<Funded> {
-    let agreement = provisioned.approved.agreement();
-    let mechanism = Mechanism::new(provisioned.approved.manifest(), &agreement.controls);
-    let charges = charges(agreement, &mechanism);
-    ledger.charge(&trace.run_id, &charges)?;
-    trace.charges = charges;
+/// Settles what the run has reserved, durably. It is never given back.
+pub(crate) fn charge(provisioned: Provisioned, room: &str, run_id: &str, ledger: &mut Ledger) -> Result<Funded> {
+    ledger.commit(room, run_id)?;
     Ok(Funded(provisioned))
 }
 
@@ -97,38 +113,132 @@ impl RawOutput {
     }
 }
 
-/// A table that may leave the room.
+/// A table that may leave the room, but for what the history of earlier releases says of it.
 #[derive(Debug)]
 pub(crate) struct Released {
     pub(crate) approved: Approved,
     pub(crate) table: RecordBatch,
+    /// Who contributed to what, where there is no noise to hide it: for the history alone.
+    pub(crate) groups: Vec<ReleasedSet>,
+}
+
+impl Released {
+    /// The table as it is kept for an identical run.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.encode().map_err(|error| unusable(&error))
+    }
+
+    fn encode(&self) -> std::result::Result<Vec<u8>, ArrowError> {
+        let mut writer = FileWriter::try_new(Vec::new(), &self.table.schema())?;
+        writer.write(&self.table)?;
+        writer.into_inner()
+    }
+}
+
+/// The answer of an identical run before. It was let out then, and tells nothing more now.
+pub(crate) fn recalled(approved: Approved, answer: &StoredAnswer) -> Result<Released> {
+    // The ledger vouches for these bytes, which this host has written.
+    let mut tables = FileReader::try_new(Cursor::new(&answer.bytes), None).map_err(|error| unusable(&error))?;
+    let missing = ArrowError::IpcError("no table".into());
+    let table = tables.next().unwrap_or(Err(missing)).map_err(|error| unusable(&error))?;
+    Ok(Released { approved, table, groups: Vec::new() })
+}
+
+fn unusable(error: &ArrowError) -> Fault {
+    let fact = format!("a stored answer cannot be written or read: {error}");
+    Fault::new(Code::LedgerFailed, fact, "restore the host's own ledger as it was")
 }
 
 /// Adds noise and leaves out what is below the thresholds.
 pub(crate) fn release(raw: RawOutput, random: &mut Random) -> Result<Released> {
     let RawOutput { approved, tally } = raw;
-    let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
-    let table = match tally {
-        Tally::Groups(tally) => tally.release(approved.manifest(), &mechanism, random)?,
-        Tally::List(tally) => tally.release(&approved)?,
+    let (manifest, controls) = (approved.manifest(), &approved.agreement().controls);
+    let mechanism = Mechanism::new(manifest, controls);
+    let (table, groups) = match (tally, controls.mode) {
+        (Tally::Groups(tally), Mode::SealedDp) => (tally.release(manifest, &mechanism, random)?, Vec::new()),
+        (Tally::Groups(tally), Mode::SealedK) => tally.release_exact(manifest, &mechanism, controls)?,
+        (Tally::List(tally), _) => {
+            let (table, group) = tally.release(controls, random)?;
+            // Flipped answers differ between runs of the same data anyway.
+            (table, if controls.list.rr_epsilon_micros.is_some() { Vec::new() } else { vec![group] })
+        }
     };
-    Ok(Released { approved, table })
+    Ok(Released { approved, table, groups })
 }
 
 /// Takes over the charge of a run that has ended, to replay it: what was paid for once is not charged again.
 pub(crate) fn replayed(provisioned: Provisioned, paid: &[Charge]) -> Result<Funded> {
-    let agreement = provisioned.approved.agreement();
-    let mechanism = Mechanism::new(provisioned.approved.manifest(), &agreement.controls);
-    if paid == charges(agreement, &mechanism) {
+    if paid == charges(provisioned.approved.agreement(), provisioned.approved.manifest()) {
         return Ok(Funded(provisioned));
     }
     Err(Fault::new(Code::NotReplayable, "the run was not charged what it costs", "replay a run whose receipt verifies"))
 }
 
-/// What the run charges to which accounts: one per owner of a bound view and recipient.
-pub(crate) fn charges(agreement: &Agreement, mechanism: &Mechanism) -> Vec<Charge> {
-    let account = |account: &String| Charge::new(account.clone(), mechanism.cost(), &agreement.controls);
+/// What the run charges to which accounts: one per lineage of a bound view.
+pub(crate) fn charges(agreement: &Agreement, manifest: &Manifest) -> Vec<Charge> {
+    let mechanism = Mechanism::new(manifest, &agreement.controls);
+    let account = |account: &String| Charge::new(account.clone(), mechanism.cost().clone(), &agreement.controls);
     agreement.budget.accounts.iter().map(account).collect()
 }
 
-type Names = Arc<[String]>;
+/// The name of how a question's answers are protected.
+pub(crate) const fn mode_name(agreement: &Agreement, manifest: &Manifest) -> &'static str {
+    match manifest.kind {
+        Kind::Analytical => agreement.controls.mode.as_str(),
+        Kind::List => "list-sealed",
+    }
+}
+
+/// Refuses what no run under these controls could do, while it is free.
+pub(crate) fn check_terms(agreement: &Agreement, manifest: &Manifest) -> Result<()> {
+    let controls = &agreement.controls;
+    let refuse = |fact: String, remedy: &str| Err(Fault::new(Code::ControlUnmet, fact, remedy));
+    if let Some(parameter) = manifest.parameters.iter().find(|p| p.domain_size() > controls.max_param_domain) {
+        let (name, most) = (&parameter.name, controls.max_param_domain);
+        return refuse(
+            format!("parameter {name} may have more values than the {most} that the owners allow"),
+            "give it a smaller range, a `step`, or fewer allowed values; or let every owner raise `max_param_domain`",
+        );
+    }
+    if manifest.kind == Kind::List {
+        return check_randomised(agreement, manifest);
+    }
+    let is_fine_grained =
+        |reducer| matches!(reducer, Reducer::Histogram | Reducer::Quantiles | Reducer::Cdf | Reducer::Variance);
+    if controls.mode == Mode::SealedK
+        && let Some(measure) = manifest.measures.iter().find(|measure| is_fine_grained(measure.reducer))
+    {
+        return refuse(
+            format!("measure {} tells of fewer units than k: mode sealed-k has count, sum, mean and ratio", measure.name),
+            "make the bins the domain of a group, or let every owner agree to mode sealed-dp",
+        );
+    }
+    if controls.mode == Mode::SealedK && manifest.groups.len() > suppress::COLUMNS_MAX {
+        return refuse(
+            format!("mode sealed-k can keep totals from giving groups away for {} group columns at most", suppress::COLUMNS_MAX),
+            "ask with fewer group columns, or let every owner agree to mode sealed-dp",
+        );
+    }
+    if Mechanism::new(manifest, controls).groups_max(CELLS_MAX) < 1 {
+        return refuse(
+            "so little epsilon for so many groups per unit cannot tell a million open keys from more".into(),
+            "declare a closed domain for the groups, or fewer groups per unit",
+        );
+    }
+    Ok(())
+}
+
+/// Randomised response hides a unit's rows only if the unit is asked about whether or not others have rows of it.
+fn check_randomised(agreement: &Agreement, manifest: &Manifest) -> Result<()> {
+    let mut slots = agreement.owners().zip(&manifest.slots);
+    let recipient = agreement.destination.recipient.as_str();
+    let is_told = slots.any(|(owner, slot)| owner != recipient && slot.join == Join::Required);
+    if agreement.controls.list.rr_epsilon_micros.is_none() || !is_told {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Code::ControlUnmet,
+        "with randomised response only the recipient's own slot may be required: being asked about tells of rows elsewhere",
+        "set `join = \"optional\"` for the other slots, or let every owner do without `list.rr_epsilon`",
+    ))
+}

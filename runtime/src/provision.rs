@@ -27,6 +27,7 @@ use self::join::{JoinInput, Joined};
 pub(crate) use self::schema::ViewSchema;
 use self::schema::{KeyType, slot_schema};
 use self::session::{Scratch, Share};
+use self::folder::Stamp;
 use self::view::PlannedView;
 use crate::error::{Code, Fault, Result};
 use crate::files;
@@ -38,6 +39,15 @@ pub(crate) struct Unit {
     pub(crate) key: UnitKey,
     /// One run of rows per slot, in slot order.
     pub(crate) views: Vec<Rows>,
+}
+
+#[cfg(test)]
+impl Unit {
+    /// A unit with one row, of no columns, in one view.
+    pub(crate) fn of_one_view(key: i64) -> Self {
+        let batch = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
+        Self { key: UnitKey::Int64(key), views: vec![Rows { batch: Arc::new(batch), start: 0, count: 1 }] }
+    }
 }
 
 /// What identifies a unit. Integers order by value, texts by their bytes.
@@ -71,8 +81,6 @@ pub(crate) struct Resources {
     /// Memory for sorting, over all views; what does not fit is spilled to a private folder.
     pub(crate) memory_bytes: usize,
     pub(crate) threads: usize,
-    /// Whether to digest every source, so that a replay can tell that it has the same data.
-    pub(crate) digest_sources: bool,
 }
 
 /// A file that a view reads, as it was.
@@ -84,17 +92,49 @@ pub(crate) struct SourceDigest {
     pub(crate) sha256: String,
 }
 
-/// Proof that the agreed views are open, are what was agreed, and are joined by unit.
+/// What the files of a run's views held when it began: equal digests are equal data.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot(Vec<(SourceDigest, Stamp)>);
+
+impl Snapshot {
+    /// The sources' digests, in slot order.
+    pub(crate) fn sources(&self) -> Vec<SourceDigest> {
+        self.0.iter().map(|(digest, _)| digest.clone()).collect()
+    }
+
+    fn stamp(&self, view: &str, source: &str) -> Option<Stamp> {
+        let found = self.0.iter().find(|(digest, _)| digest.view == view && digest.source == source);
+        found.map(|(_, stamp)| *stamp)
+    }
+}
+
+/// Digests the files of an approved run's views, without a look at what they mean.
+pub(crate) fn snapshot(approved: &Approved, access: &dyn Access) -> Result<Snapshot> {
+    let mut files = Vec::new();
+    for (bound, _) in approved.bound() {
+        files.extend(view::digest(access, &bound.view)?);
+    }
+    Ok(Snapshot(files))
+}
+
+/// Proof that the agreed views are open and are what was agreed. Their rows are being read.
+pub(crate) struct Opened {
+    approved: Approved,
+    units: UnitStream,
+}
+
+impl Opened {
+    /// Waits until every view is read and sorted, so that what is wrong with one shows before a guest runs.
+    pub(crate) fn read(mut self) -> Result<Provisioned> {
+        self.units.read_ahead()?;
+        Ok(Provisioned { approved: self.approved, units: self.units })
+    }
+}
+
+/// Proof that the agreed views are read, and are joined by unit.
 pub(crate) struct Provisioned {
     pub(crate) approved: Approved,
     pub(crate) units: UnitStream,
-}
-
-impl Provisioned {
-    /// The sources' digests, where they were asked for.
-    pub(crate) fn sources(&self) -> &[SourceDigest] {
-        &self.units.sources
-    }
 }
 
 /// Who may open the files of which views.
@@ -110,11 +150,17 @@ impl Access for Dir {
     }
 }
 
-/// Opens the views of an approved run as its principal, and nothing else.
-pub(crate) fn provision(approved: Approved, access: &dyn Access, resources: &Resources) -> Result<Provisioned> {
-    let mut units = open(access, &approved.bound(), approved.manifest().max_rows_per_unit(), resources)?;
-    units.read_ahead()?;
-    Ok(Provisioned { approved, units })
+/// Opens the views of an approved run as its principal, and nothing else. What goes wrong here goes wrong before a row
+/// is read.
+pub(crate) fn provision(
+    approved: Approved,
+    access: &dyn Access,
+    resources: &Resources,
+    snapshot: &Snapshot,
+) -> Result<Opened> {
+    let max_rows = approved.manifest().max_rows_per_unit().min(approved.agreement().controls.max_rows_per_unit);
+    let units = open(access, &approved.bound(), max_rows, resources, Some(snapshot))?;
+    Ok(Opened { approved, units })
 }
 
 /// Names and types of a view's columns. Reads no row of Parquet and Arrow files; the types of a CSV file are those of
@@ -131,6 +177,7 @@ pub(crate) fn open(
     bound: &[(&BoundView, &Slot)],
     max_rows_per_unit: u32,
     resources: &Resources,
+    snapshot: Option<&Snapshot>,
 ) -> Result<UnitStream> {
     let threads = resources.threads.max(1);
     let runtime = Builder::new_multi_thread()
@@ -142,11 +189,8 @@ pub(crate) fn open(
     let share = Share::new(resources, bound.len(), &scratch);
     let views = runtime.block_on(plan(access, bound, &share))?;
     let key = common_key(&views)?;
-    let mut sources = Vec::new();
-    if resources.digest_sources {
-        for view in &views {
-            sources.extend(view.digests()?);
-        }
+    if let Some(snapshot) = snapshot {
+        views.iter().try_for_each(|view| view.check(snapshot))?;
     }
 
     let mut inputs = Vec::with_capacity(bound.len());
@@ -157,7 +201,7 @@ pub(crate) fn open(
     }
     let max_rows = usize::try_from(max_rows_per_unit).unwrap_or(usize::MAX);
     let joined = Joined::new(key, inputs, max_rows);
-    Ok(UnitStream { first: None, joined, sources, _runtime: runtime, _scratch: scratch })
+    Ok(UnitStream { first: None, joined, _runtime: runtime, _scratch: scratch })
 }
 
 /// The units of a run, in key order. Blocks; must be neither used nor dropped inside an async context.
@@ -165,7 +209,6 @@ pub(crate) fn open(
 pub(crate) struct UnitStream {
     first: Option<Vec<Unit>>,
     joined: Joined<Feed>,
-    sources: Vec<SourceDigest>,
     _runtime: Runtime,
     _scratch: Scratch,
 }

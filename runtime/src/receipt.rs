@@ -55,6 +55,8 @@ pub(crate) struct RunRecord {
     /// SHA-256 of the program that ran.
     build_sha256: String,
     charges: Vec<Charge>,
+    /// The run whose answer this one repeats, at no cost.
+    repeat_of: Option<String>,
     released: Option<ReleaseRecord>,
     /// SHA-256 of what is sealed to the auditor; none where the room has no auditor, or nothing to seal.
     sealed_sha256: Option<String>,
@@ -73,9 +75,11 @@ struct ReleaseRecord {
     component_sha256: String,
     manifest_sha256: String,
     guarantee: String,
-    group_size_min: u32,
-    threshold: u64,
-    groups_per_unit: u32,
+    unprotected: Vec<String>,
+    k_min: u32,
+    threshold: Option<u64>,
+    l0: u32,
+    mechanism: String,
     noise: Vec<MeasureNoise>,
     output_path: String,
     output_commitment: String,
@@ -92,6 +96,11 @@ impl RunRecord {
 
     pub(crate) fn charges(&self) -> &[Charge] {
         &self.charges
+    }
+
+    /// Whether data was read and nothing came of it.
+    pub(crate) fn was_withheld(&self) -> bool {
+        self.code.as_deref() == Some(Code::Withheld.as_str())
     }
 
     pub(crate) const fn registry(&self) -> Option<&RegistryPin> {
@@ -115,6 +124,9 @@ pub(crate) struct Trace {
     pub(crate) approvals: Vec<ApprovalRecord>,
     pub(crate) certificate_sha256: Option<String>,
     pub(crate) charges: Vec<Charge>,
+    pub(crate) repeat_of: Option<String>,
+    /// Whether a row may have been read: from then on a refusal tells something, and is told as one thing.
+    pub(crate) has_read: bool,
     pub(crate) sealed_sha256: Option<String>,
 }
 
@@ -131,6 +143,8 @@ impl Trace {
             approvals: Vec::new(),
             certificate_sha256: None,
             charges: Vec::new(),
+            repeat_of: None,
+            has_read: false,
             sealed_sha256: None,
         }
     }
@@ -179,6 +193,7 @@ pub(crate) fn seal(
         runtime: Runtime::this(),
         build_sha256: crate::room::build_sha256(),
         charges: trace.charges.clone(),
+        repeat_of: trace.repeat_of.clone(),
         released: outcome.ok().map(ReleaseRecord::of),
         sealed_sha256: trace.sealed_sha256.clone(),
     };
@@ -232,10 +247,12 @@ impl ReleaseRecord {
         Self {
             component_sha256: agreement.component.sha256.clone(),
             manifest_sha256: agreement.manifest.sha256.clone(),
-            guarantee: mechanism.sentence().into(),
-            group_size_min: mechanism.group_size_min,
+            guarantee: agreement.guarantee.clone(),
+            unprotected: agreement.unprotected.clone(),
+            k_min: mechanism.k_min,
             threshold: mechanism.threshold,
-            groups_per_unit: mechanism.groups_per_unit,
+            l0: mechanism.l0,
+            mechanism: mechanism.noise_name().into(),
             noise: mechanism.measures().to_vec(),
             output_path: result.path.clone(),
             output_commitment: result.commitment.clone(),

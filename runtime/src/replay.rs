@@ -3,6 +3,7 @@
 //! Nothing is charged, written or logged: the result is thrown away once its commitment was compared.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use crate::destination;
 use crate::error::{Code, Fault, Result};
 use crate::gate;
-use crate::privacy;
+use crate::privacy::{self, DestinationKey, HostKey, Setting};
 use crate::provision::{self, Resources};
 use crate::random::Random;
 use crate::receipt::{self, Sealed, open_sealed, sealed_path};
@@ -54,16 +55,21 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
     let paid = evidence.charges().to_vec();
     let approved = gate::readmit(dir, evidence)?;
     let question = Question::compile(&approved, replay.threads)?;
-    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads, digest_sources: true };
-    let provisioned = provision::provision(approved, dir, &resources)?;
+    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads };
+    let snapshot = provision::snapshot(&approved, dir)?;
     // Other data would make every replay an answer about what differs, which no one has paid for.
-    if provisioned.sources() != sealed.sources {
+    if snapshot.sources() != sealed.sources {
         return Err(not_replayable("the data is not that of the run"));
     }
-    let (raw, _) = sandbox::execute(&question, privacy::replayed(provisioned, &paid)?)?;
+    let destination = DestinationKey::from_hex(&sealed.destination_key)
+        .ok_or_else(|| not_replayable("the sealed part has no key of the destination"))?;
+    // The history that this key names units for is not asked again.
+    let setting = Arc::new(Setting::new(approved.agreement(), &HostKey::none(), destination));
+    let provisioned = provision::provision(approved, dir, &resources, &snapshot)?.read()?;
+    let (raw, _) = sandbox::execute(&question, privacy::replayed(provisioned, &paid)?, &setting)?;
     let mut noise = Random::from_seed(seed);
     let released = privacy::release(raw, &mut noise)?;
-    let rendered = destination::render(released, &mut noise)?;
+    let rendered = destination::render(released, &setting, &mut noise)?;
     if rendered.commitment == committed {
         return Ok(Replayed { run_id, output_commitment: committed, rows: rendered.rows });
     }

@@ -12,11 +12,11 @@ pub(crate) use glovebox_trust::{is_id, sha256_hex};
 pub(crate) use agreement::{
     Agreement, BoundParameter, BoundView, Budget, FileDigest, Limits, LogPin, RegistryPin, Runtime, World,
 };
-pub(crate) use controls::Controls;
+pub(crate) use controls::{Adjacency, Controls, Mode, NoiseChoice};
 pub use controls::{Delta, Epsilon};
 #[cfg(test)]
 pub(crate) use manifest::MEASURES_MAX;
-pub(crate) use manifest::{Column, ColumnType, Group, Join, Kind, Manifest, Measure, Parameter, Reducer, Slot, Value};
+pub(crate) use manifest::{Column, ColumnType, Group, Join, Kind, Manifest, Measure, Parameter, Reducer, Slot, Top, Value};
 #[cfg(test)]
 pub(crate) use terms::Source;
 pub(crate) use terms::{Destination, Format, Room, View};

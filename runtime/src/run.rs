@@ -9,8 +9,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::destination::{self, Delivered, RenderedResult};
 use crate::error::{Code, Fault, Result};
-use crate::gate;
-use crate::privacy::{self, Charge, Ledger, MeasureNoise, Mechanism};
+use crate::privacy::{self, Charge, MeasureNoise, Mechanism};
 use crate::provision::{self, Resources};
 use crate::random::Random;
 use crate::receipt::{self, Trace};
@@ -85,6 +84,8 @@ pub struct Outcome {
     pub receipt: String,
     /// What it cost, also where it was refused after it was charged.
     pub charges: Vec<Charge>,
+    /// The run whose answer this one repeats.
+    pub repeat_of: Option<String>,
     /// The released result, or why there is none.
     pub result: Result<ReleasedResult>,
 }
@@ -97,9 +98,9 @@ pub struct ReleasedResult {
     /// Rows of the released table.
     pub rows: usize,
     /// k: the fewest distinct units of a released group.
-    pub group_size_min: u32,
-    /// What the noisy count above k - 1 had to reach.
-    pub threshold: u64,
+    pub k_min: u32,
+    /// What the noisy count above k - 1 had to reach; none where every group is shown.
+    pub threshold: Option<u64>,
     /// The noise of each measure.
     pub noise: Vec<MeasureNoise>,
     /// What is promised, and what is not.
@@ -123,51 +124,46 @@ pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
     progress(Step::Destination);
     let (receipt, delivered) = session.close(rendered)?;
     progress(Step::Receipt);
-    let Trace { run_id, charges, .. } = session.trace;
-    Ok(Outcome { run_id, receipt, charges, result: delivered.map(ReleasedResult::from) })
+    let Trace { run_id, charges, repeat_of, .. } = session.trace;
+    Ok(Outcome { run_id, receipt, charges, repeat_of, result: delivered.map(ReleasedResult::from) })
 }
 
 fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(Step)) -> Result<RenderedResult> {
     // 1. Gate: exactly these bytes, views, controls and destination, approved by every affected party.
     progress(Step::Gate);
     let approved = session.admit()?;
-    let mut ledger = Ledger::open(&session.dir)?;
+    destination::prepare(&approved, &session.dir)?;
+    let mut noise = Random::from_seed(session.seed());
+
+    // An identical run of the same data gets the answer that was released before, and costs nothing.
+    let snapshot = provision::snapshot(&approved, &session.dir)?;
+    if let Some(answer) = session.recall(&approved, &snapshot)? {
+        session.certify(&approved)?;
+        return destination::render(privacy::recalled(approved, &answer)?, &*session.setting()?, &mut noise);
+    }
+    let mut ledger = session.ledger()?;
+    ledger.check(&privacy::charges(approved.agreement(), approved.manifest()))?;
     let threads = threads(request);
-    let question = refuse_early(&approved, &session.dir, &mut ledger, threads)?;
+    let question = Question::compile(&approved, threads)?;
 
-    // 2. Provision: the run's own principal opens the agreed views, and they are joined by unit.
+    // 2. Provision: the budget is reserved; then the run's own principal opens the agreed views, joined by unit.
     progress(Step::Provision);
-    let principal = session.certify(&approved)?;
-    let digest_sources = approved.auditor().is_some();
-    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads, digest_sources };
-    let provisioned = provision::provision(approved, principal, &resources)?;
+    session.certify(&approved)?;
+    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads };
+    let opened = provision::provision(approved, session.principal()?, &resources, &snapshot);
+    let provisioned = session.opened(opened)?.read()?;
 
-    // 3. Sandbox: charge the budget, then ask about one unit at a time. Nothing leaves yet.
+    // 3. Sandbox: settle the budget, then ask about one unit at a time. Nothing leaves yet.
     progress(Step::Sandbox);
-    let sources = provisioned.sources().to_vec();
-    let funded = privacy::charge(provisioned, &mut session.trace, &mut ledger)?;
-    let (raw, figures) = sandbox::execute(&question, funded)?;
+    let funded = privacy::charge(provisioned, session.room_name()?, &session.trace.run_id, &mut ledger)?;
+    let (raw, figures) = sandbox::execute(&question, funded, &session.setting()?)?;
+    session.keep_figures(figures);
 
     // 4. Privacy: threshold and noise.
     progress(Step::Privacy);
-    let mut noise = Random::from_seed(session.seed());
     let released = privacy::release(raw, &mut noise)?;
-    session.seal_figures(&released.approved, figures, sources)?;
-    destination::render(released, &mut noise)
-}
-
-/// What would be refused after a row is read is refused before it, while it is free. Budget and destination are
-/// checked again when they count.
-fn refuse_early(
-    approved: &gate::Approved,
-    dir: &cap_std::fs::Dir,
-    ledger: &mut Ledger,
-    threads: usize,
-) -> Result<Question> {
-    let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
-    ledger.check(&privacy::charges(approved.agreement(), &mechanism))?;
-    destination::prepare(approved, dir)?;
-    Question::compile(approved, threads)
+    session.keep_answer(&released)?;
+    destination::render(released, &*session.setting()?, &mut noise)
 }
 
 /// At most one thread per core: more would only make units wait for each other until the clock ends the run.
@@ -178,14 +174,15 @@ fn threads(request: &Request<'_>) -> usize {
 
 impl From<Delivered> for ReleasedResult {
     fn from(delivered: Delivered) -> Self {
-        let mechanism = Mechanism::new(delivered.approved.manifest(), &delivered.approved.agreement().controls);
+        let agreement = delivered.approved.agreement();
+        let mechanism = Mechanism::new(delivered.approved.manifest(), &agreement.controls);
         Self {
             path: delivered.path,
             rows: delivered.rows,
-            group_size_min: mechanism.group_size_min,
+            k_min: mechanism.k_min,
             threshold: mechanism.threshold,
             noise: mechanism.measures().to_vec(),
-            guarantee: mechanism.sentence().into(),
+            guarantee: agreement.guarantee.clone(),
         }
     }
 }

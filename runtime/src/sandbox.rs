@@ -26,7 +26,7 @@ pub(crate) use screen::screen;
 pub(crate) use world::world;
 
 use crate::error::{Code, Fault, Result};
-use crate::privacy::{Funded, RawOutput, Tally};
+use crate::privacy::{Funded, RawOutput, Setting, Tally};
 use crate::provision::{Provisioned, Unit};
 use lower::LoweredUnit;
 
@@ -39,9 +39,9 @@ const CHUNKS_WAITING: usize = 2;
 /// Runs the question over every unit, on as many threads as it was compiled for. The budget has been charged by now.
 ///
 /// The figures are exact, so they are for the auditor's eyes alone.
-pub(crate) fn execute(question: &Question, funded: Funded) -> Result<(RawOutput, Figures)> {
+pub(crate) fn execute(question: &Question, funded: Funded, setting: &Arc<Setting>) -> Result<(RawOutput, Figures)> {
     let Provisioned { approved, mut units } = funded.into_provisioned();
-    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, recipient_slots(&approved));
+    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, Arc::clone(setting));
     let (tally, figures) = ask_in_parallel(question, &empty, || units.next_chunk())?;
     Ok((RawOutput::new(approved, tally), figures))
 }
@@ -74,12 +74,6 @@ fn ask_in_parallel(
         }
         read.map(|()| (tally, figures))
     })
-}
-
-fn recipient_slots(approved: &crate::gate::Approved) -> Vec<usize> {
-    let agreement = approved.agreement();
-    let owners = agreement.owners().enumerate();
-    owners.filter(|(_, owner)| *owner == agreement.destination.recipient).map(|(slot, _)| slot).collect()
 }
 
 fn feed(sender: &SyncSender<Vec<Unit>>, mut next: impl FnMut() -> Result<Option<Vec<Unit>>>) -> Result<()> {

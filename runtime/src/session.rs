@@ -1,6 +1,8 @@
-//! What a run holds besides its data: the room, the journal, its principal, and what is known of it so far.
+//! What a run holds besides its data: the room, the journal, the ledger, its principal, and what is known of it so far.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
@@ -13,12 +15,12 @@ use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
 use crate::journal::{Facts, Held, Journal, OpenRun};
-use crate::principal::{self, Decommission, End, RunNames, RunPrincipal, Tenure};
-use crate::privacy::{self, Mechanism};
-use crate::provision::SourceDigest;
+use crate::principal::{self, Decommission, End, Paid, RunNames, RunPrincipal, Tenure};
+use crate::privacy::{self, History, HostKey, Ledger, Release, Released, ReleasedSet, SetKind, Setting, StoredAnswer};
+use crate::provision::{Opened, Snapshot};
 use crate::random::Random;
 use crate::receipt::{self, ReceiptSigner, Sealed, Trace, certificate_path, proof_path, sealed_path};
-use crate::room::{is_inner_path, sha256_hex};
+use crate::room::{Controls, Kind, is_inner_path, sha256_hex};
 use crate::run::Request;
 use crate::sandbox::Figures;
 
@@ -31,11 +33,38 @@ pub(crate) struct Session<'a> {
     request: &'a Request<'a>,
     key: &'a SigningKey,
     public: PublicKey,
+    state: Dir,
     /// None where the registry cannot be read: then the gate refuses, and the receipt cannot be logged.
     desk: Result<Rc<Desk>>,
     principal: Option<RunPrincipal>,
     random: Random,
     seed: [u8; 32],
+    began: Instant,
+    /// What is to be sealed and kept of a run that may read data; none before that.
+    affairs: Option<Affairs>,
+}
+
+/// What a run that may read data leaves behind besides its result.
+struct Affairs {
+    controls: Controls,
+    auditor: Option<String>,
+    setting: Arc<Setting>,
+    /// The name of the question with its data: the same one has the same answer.
+    question: String,
+    lineages: Vec<String>,
+    recipient: String,
+    kind: SetKind,
+    snapshot: Snapshot,
+    figures: Option<Figures>,
+    answer: Option<Answer>,
+    /// Why there is no result, for the auditor.
+    cause: Option<Fault>,
+}
+
+/// A released answer, to be kept: what later runs are compared with, and what an identical run gets again.
+struct Answer {
+    bytes: Vec<u8>,
+    sets: Vec<ReleasedSet>,
 }
 
 /// Where runs are recorded, and as whom.
@@ -58,10 +87,17 @@ impl<'a> Session<'a> {
         let state = open_state(request.state)?;
         let desk = chain.and_then(|chain| {
             let runtime = runtime.ok_or_else(|| Fault::new(Code::KeyUnknown, "there is no registry", "make one"))?;
+            let state = state.try_clone().map_err(|error| no_state(request.state, &error))?;
             Ok(Rc::new(Desk { journal: Journal::new(&dir, state, &chain)?, runtime }))
         });
         let seed = random.bytes();
-        Ok(Self { dir, trace, request, key: request.key, public, desk, principal: None, random, seed })
+        let (key, principal, began, affairs) = (request.key, None, Instant::now(), None);
+        Ok(Self { dir, trace, request, key, public, state, desk, principal, random, seed, began, affairs })
+    }
+
+    /// The host's budget ledger.
+    pub(crate) fn ledger(&self) -> Result<Ledger> {
+        Ledger::open(&self.state)
     }
 
     /// Asks the gate.
@@ -74,33 +110,98 @@ impl<'a> Session<'a> {
         gate::admit(&inquiry, &mut self.trace)
     }
 
-    /// Makes the run's principal, and logs its certificate: from here on the run counts, whatever becomes of it.
-    pub(crate) fn certify(&mut self, approved: &Approved) -> Result<&RunPrincipal> {
+    /// Looks whether the same question was answered on the same data under the same terms: then that is the answer.
+    pub(crate) fn recall(&mut self, approved: &Approved, snapshot: &Snapshot) -> Result<Option<StoredAnswer>> {
+        let agreement = approved.agreement();
+        let host = HostKey::open(&self.state)?;
+        let question = question_name(approved, snapshot);
+        let answer = self.ledger()?.answer(&question)?;
+        self.trace.repeat_of = answer.as_ref().map(|answer| answer.run_id.clone());
+        let destination = host.destination(&agreement.room, &agreement.destination.id);
+        self.affairs = Some(Affairs {
+            controls: agreement.controls.clone(),
+            auditor: approved.auditor().map(str::to_owned),
+            setting: Arc::new(Setting::new(agreement, &host, destination)),
+            question,
+            lineages: agreement.budget.accounts.clone(),
+            recipient: agreement.destination.recipient.clone(),
+            kind: if agreement.kind == Kind::List { SetKind::List } else { SetKind::Groups },
+            snapshot: snapshot.clone(),
+            figures: None,
+            answer: None,
+            cause: None,
+        });
+        Ok(answer)
+    }
+
+    /// Makes the run's principal, reserves what the run costs, and logs the principal's certificate: from here on the run
+    /// counts, whatever becomes of it. A repeat costs nothing.
+    pub(crate) fn certify(&mut self, approved: &Approved) -> Result<()> {
         let nonce = match self.request.nonce {
             Some(nonce) => check_nonce(nonce)?.to_owned(),
             None => hex(&self.random.bytes::<16>()),
         };
-        let desk = self.desk.as_ref().map_err(Clone::clone)?;
+        let desk = self.desk.clone()?;
         let mut held = desk.journal.hold()?;
         let now = held.now(self.request.clock.now());
+        let (agreement, id) = (approved.agreement(), approved.agreement_id());
         held.facts().check_nonce(&nonce)?;
-        held.facts().check_agreement(approved.agreement(), approved.agreement_id())?;
-        let mechanism = Mechanism::new(approved.manifest(), &approved.agreement().controls);
-        let charges = privacy::charges(approved.agreement(), &mechanism);
+        held.facts().check_agreement(agreement, id)?;
+        held.facts().check_pace(agreement, id, now)?;
+        let is_repeat = self.trace.repeat_of.is_some();
+        let charges = if is_repeat { Vec::new() } else { privacy::charges(agreement, approved.manifest()) };
         held.facts().check_budget(&charges)?;
         let mut records = self.end_lost_runs(held.facts(), now)?;
 
+        let mut ledger = self.ledger()?;
+        let room = desk.journal.name();
+        if !is_repeat {
+            ledger.reserve(room, &self.trace.run_id, &charges)?;
+        }
+        self.trace.charges.clone_from(&charges);
         let runtime = desk.runtime.to_string();
         let names = RunNames { run_id: &self.trace.run_id, nonce: &nonce, runtime: &runtime };
         let tenure = Tenure { from: now, minutes: self.request.minutes };
-        let principal = RunPrincipal::new(approved, names, charges, tenure, &self.dir, &mut self.random)?;
+        let paid = Paid { charges, ledger: ledger.head()? };
+        let principal = RunPrincipal::new(approved, names, paid, tenure, &self.dir, &mut self.random)?;
         let certificate = principal.certify(approved.agreement_id(), self.key)?;
         records.push(certificate.clone());
         held.append(&records, self.key)?;
         // Only now: a certificate that the log did not take would speak against the receipt of that refusal.
         receipt::put(&self.dir, &certificate_path(&self.trace.run_id), &certificate)?;
         self.trace.certificate_sha256 = Some(sha256_hex(&certificate));
-        Ok(self.principal.insert(principal))
+        self.principal = Some(principal);
+        Ok(())
+    }
+
+    /// The run's own identity, once it is certified.
+    pub(crate) fn principal(&self) -> Result<&RunPrincipal> {
+        self.principal.as_ref().ok_or_else(|| Fault::new(Code::Internal, "the run has no principal", "report it"))
+    }
+
+    /// The slots' owners and this host's keys.
+    pub(crate) fn setting(&self) -> Result<Arc<Setting>> {
+        let affairs = self.affairs.as_ref().map(|affairs| Arc::clone(&affairs.setting));
+        affairs.ok_or_else(|| Fault::new(Code::Internal, "the run has no setting", "report it"))
+    }
+
+    /// Gives back what was reserved where the views could not even be opened. Reading them tells something.
+    pub(crate) fn opened(&mut self, opened: Result<Opened>) -> Result<Opened> {
+        let fault = match opened {
+            Ok(opened) => {
+                self.trace.has_read = true;
+                return Ok(opened);
+            }
+            Err(fault) => fault,
+        };
+        self.ledger()?.cancel(self.room_name()?, &self.trace.run_id)?;
+        self.trace.charges.clear();
+        Err(fault)
+    }
+
+    /// The room's name in this host's state.
+    pub(crate) fn room_name(&self) -> Result<&str> {
+        self.desk.as_ref().map(|desk| desk.journal.name()).map_err(Clone::clone)
     }
 
     /// Principals of processes that were killed can act no more: their end is logged by the next run.
@@ -119,31 +220,27 @@ impl<'a> Session<'a> {
         self.seed
     }
 
-    /// Seals exact figures and the seed to the room's auditor. Where there is none, they are dropped.
-    pub(crate) fn seal_figures(
-        &mut self,
-        approved: &Approved,
-        figures: Figures,
-        sources: Vec<SourceDigest>,
-    ) -> Result<()> {
-        let Some(auditor) = approved.auditor() else { return Ok(()) };
-        let sealed = Sealed {
-            run_id: self.trace.run_id.clone(),
-            seed: hex(&self.seed),
-            started_at: clock::to_text(self.trace.started_at),
-            finished_at: clock::to_text(self.request.clock.now()),
-            figures,
-            sources,
-        };
-        let sealed = sealed.seal(auditor)?;
-        receipt::put(&self.dir, &sealed_path(&self.trace.run_id), &sealed)?;
-        self.trace.sealed_sha256 = Some(sha256_hex(&sealed));
+    /// Keeps the exact figures for the auditor.
+    pub(crate) fn keep_figures(&mut self, figures: Figures) {
+        if let Some(affairs) = &mut self.affairs {
+            affairs.figures = Some(figures);
+        }
+    }
+
+    /// Keeps a released answer until it leaves.
+    pub(crate) fn keep_answer(&mut self, released: &Released) -> Result<()> {
+        let bytes = released.to_bytes()?;
+        if let Some(affairs) = &mut self.affairs {
+            affairs.answer = Some(Answer { bytes, sets: released.groups.clone() });
+        }
         Ok(())
     }
 
     /// Asks the gate once more about a result, writes it, writes the receipt, ends the principal, logs both, and gives
-    /// the result its name: all while no one else writes to the room.
+    /// the result its name: all while no one else writes to the room, and at the end of a slot.
     pub(crate) fn close(&mut self, rendered: Result<RenderedResult>) -> Result<(String, Result<Delivered>)> {
+        let rendered = self.withhold(rendered);
+        let rendered = self.wait_for_slot(rendered);
         let desk = self.desk.clone();
         let held = desk.as_ref().map_err(Clone::clone).and_then(|desk| desk.journal.hold());
         let mut held = match held {
@@ -157,7 +254,9 @@ impl<'a> Session<'a> {
         };
         let now = held.now(self.request.clock.now());
         let confirmed = rendered.and_then(|result| self.confirm(result, held.facts(), now));
-        let staged = confirmed.and_then(|confirmed| destination::stage(confirmed, &self.dir));
+        let remembered = confirmed.and_then(|confirmed| self.remember().map(|()| confirmed));
+        let staged = remembered.and_then(|confirmed| destination::stage(confirmed, &self.dir));
+        self.seal()?;
         let outcome = staged.as_ref().map(StagedResult::result).map_err(Fault::code);
         let (path, records) = self.receipt(outcome, now)?;
         let logged = held.append(&records, self.key).and_then(|index| self.prove(index));
@@ -167,6 +266,82 @@ impl<'a> Session<'a> {
             (Ok(staged), Ok(())) => Ok((path, self.publish(staged, &mut held, now))),
             (Err(refused), _) => Ok((path, Err(refused))),
         }
+    }
+
+    /// Whatever goes wrong after a row was read may depend on that row: all of it is told as one thing, and why is for
+    /// the auditor. A full disk or a damaged ledger is the host's, and stays what it is.
+    fn withhold<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let is_the_hosts = |fault: &Fault| {
+            matches!(fault.code(), Code::DestinationExists | Code::DestinationFailed | Code::LedgerFailed)
+        };
+        let fault = match outcome {
+            Err(fault) if self.trace.has_read && !is_the_hosts(&fault) => fault,
+            other => return other,
+        };
+        if let Some(affairs) = &mut self.affairs {
+            affairs.cause = Some(fault);
+        }
+        Err(Fault::new(
+            Code::Withheld,
+            "no result: the run ended after data was read, and is charged",
+            "let the room's auditor open the run's sealed part, which says why; try the question on synthetic data",
+        ))
+    }
+
+    /// When a run ends is told to the slot and no more. A run that takes too many has no result.
+    fn wait_for_slot<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let Some(affairs) = &self.affairs else { return outcome };
+        if !self.trace.has_read && self.trace.repeat_of.is_none() {
+            return outcome;
+        }
+        let slot = Duration::from_millis(affairs.controls.release.slot_milliseconds);
+        let slots = self.began.elapsed().as_nanos().div_ceil(slot.as_nanos().max(1));
+        let outcome = if slots > affairs.controls.release.max_slots.into() {
+            let late = Fault::new(Code::TimedOut, "the run took more slots than it may", "agree on longer slots");
+            self.withhold(outcome.and(Err(late)))
+        } else {
+            outcome
+        };
+        let end = slot.saturating_mul(u32::try_from(slots).unwrap_or(u32::MAX));
+        std::thread::sleep(end.saturating_sub(self.began.elapsed()));
+        outcome
+    }
+
+    /// Compares who contributed with earlier releases where no noise hides it, and keeps the answer: from here on it may
+    /// leave, and leaves again for an identical run.
+    fn remember(&mut self) -> Result<()> {
+        let room = self.room_name()?.to_owned();
+        let Some(affairs) = &mut self.affairs else { return Ok(()) };
+        let Some(answer) = affairs.answer.take() else { return Ok(()) };
+        if !answer.sets.is_empty() {
+            let (run, lineages) = (self.trace.run_id.clone(), affairs.lineages.clone());
+            let release = Release::new(run, affairs.recipient.clone(), affairs.kind, lineages, answer.sets);
+            let history = History::open(&self.state)?;
+            history.check(&release, affairs.controls.min_sym_diff.into())?;
+            history.record(&release)?;
+        }
+        Ledger::open(&self.state)?.release(&room, &self.trace.run_id, &affairs.question, &answer.bytes)
+    }
+
+    /// Seals exact figures, the seed, and why there is no result, to the room's auditor. Where there is none, they are
+    /// dropped.
+    fn seal(&mut self) -> Result<()> {
+        let Some(affairs) = self.affairs.take() else { return Ok(()) };
+        let Some(auditor) = affairs.auditor.filter(|_| self.trace.has_read) else { return Ok(()) };
+        let sealed = Sealed {
+            run_id: self.trace.run_id.clone(),
+            seed: hex(&self.seed),
+            destination_key: affairs.setting.destination().to_hex(),
+            started_at: clock::to_text(self.trace.started_at),
+            finished_at: clock::to_text(self.request.clock.now()),
+            figures: affairs.figures,
+            cause: affairs.cause.map(|fault| format!("{}: {}", fault.code(), fault.fact())),
+            sources: affairs.snapshot.sources(),
+        };
+        let sealed = sealed.seal(&auditor)?;
+        receipt::put(&self.dir, &sealed_path(&self.trace.run_id), &sealed)?;
+        self.trace.sealed_sha256 = Some(sha256_hex(&sealed));
+        Ok(())
     }
 
     /// Where even that fails, because someone else has taken the name or the disk has gone, the log says so.
@@ -182,7 +357,9 @@ impl<'a> Session<'a> {
 
     fn confirm(&mut self, result: RenderedResult, facts: &Facts, now: DateTime<Utc>) -> Result<Confirmed> {
         if let Some(principal) = &self.principal {
-            principal.check(now)?;
+            let checked = principal.check(now);
+            // How long a run takes depends on data.
+            self.withhold(checked)?;
         }
         let folder = self.trace.agreement_path.clone();
         gate::confirm(result, &inquiry(&self.dir, &folder, now, &self.public, facts), &mut self.trace)
@@ -222,13 +399,36 @@ fn inquiry<'a>(
 
 /// Opens the folder of this host's anchors, and makes it where it is missing.
 pub(crate) fn open_state(path: &std::path::Path) -> Result<Dir> {
-    std::fs::create_dir_all(path).and_then(|()| files::open_dir(path)).map_err(|error| {
-        Fault::new(
-            Code::StateMissing,
-            format!("cannot open {}, the folder of this host's state: {error}", path.display()),
-            "name another folder with --state",
-        )
-    })
+    std::fs::create_dir_all(path).and_then(|()| files::open_dir(path)).map_err(|error| no_state(path, &error))
+}
+
+fn no_state(path: &std::path::Path, error: &std::io::Error) -> Fault {
+    Fault::new(
+        Code::StateMissing,
+        format!("cannot open {}, the folder of this host's state: {error}", path.display()),
+        "name another folder with --state",
+    )
+}
+
+/// What makes two runs one question: the code, what it is asked, of which data, and under which terms. A list is another
+/// question at another destination, where identifiers have other names.
+fn question_name(approved: &Approved, snapshot: &Snapshot) -> String {
+    let agreement = approved.agreement();
+    let destination = (agreement.kind == Kind::List).then_some((&agreement.room, &agreement.destination));
+    let views: Vec<&str> = agreement.views.iter().map(|bound| bound.definition_sha256.as_str()).collect();
+    let question = serde_json::json!({
+        "component": agreement.component.sha256,
+        "manifest": agreement.manifest.sha256,
+        "parameters": agreement.parameters,
+        "unit": agreement.unit,
+        "views": views,
+        "sources": snapshot.sources(),
+        "controls": agreement.controls,
+        "limits": agreement.limits,
+        "runtime": agreement.runtime,
+        "destination": destination,
+    });
+    sha256_hex(question.to_string().as_bytes())
 }
 
 fn check_path(agreement: &str) -> Result<&str> {

@@ -78,9 +78,9 @@ fn limits_and_controls_that_no_room_could_state() {
         ("limits", "memory_bytes_per_unit", 1_u64 << 40),
         ("limits", "milliseconds_per_unit", 0),
         ("limits", "answer_bytes_per_unit", 0),
-        ("controls", "group_size_min", 1),
+        ("controls", "k_min", 1),
         ("controls", "epsilon_micros", 0),
-        ("controls", "groups_per_unit_max", 0),
+        ("controls", "l0", 0),
     ] {
         // Beside it: what such an agreement would replace no one can read.
         let agreement = room.agreed("evil", &[EVIL, &["--beside"]].concat());
@@ -265,9 +265,9 @@ fn malformed_rooms() {
     let controls = format!("controls = {{ {CONTROLS} }}");
     for (what, from, to) in [
         ("unknown field", "version = 1", "version = 1\nowner = \"me\""),
-        ("unknown control", "group_size_min = 20", "group_size_min = 20, quorum = 0"),
+        ("unknown control", "k_min = 20", "k_min = 20, quorum = 0"),
         ("unknown version", "version = 1", "version = 2"),
-        ("k of one", "group_size_min = 20", "group_size_min = 1"),
+        ("k of one", "k_min = 20", "k_min = 1"),
         ("no epsilon", "epsilon = 10.0", "epsilon = 0.0"),
         ("epsilon NaN", "epsilon = 10.0", "epsilon = nan"),
         ("too much epsilon", "epsilon = 10.0", "epsilon = 11.0"),

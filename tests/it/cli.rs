@@ -214,7 +214,7 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
         run.charges[]: account cost lifetime
         run.charges[].cost: bits_per_id delta_femtos epsilon_micros
         run.charges[].lifetime: bits_per_id delta_femtos epsilon_micros
-        run.output: group_size_min guarantee noise path rows threshold
+        run.output: k_min guarantee noise path rows threshold
         run.output.noise[]: name standard_deviation
         run, refused: charges code decision fact ok receipt remedy run_id
         agree, refused: code fact ok remedy

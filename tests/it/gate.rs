@@ -272,16 +272,16 @@ fn a_changed_control() {
     let agreement = room.agreed("evil", EVIL);
     let terms = room.read("room.toml");
     for (from, to) in [
-        ("group_size_min = 20", "group_size_min = 2000"),
+        ("k_min = 20", "k_min = 2000"),
         ("epsilon = 10.0", "epsilon = 9.0"),
-        ("lifetime_epsilon = 100.0", "lifetime_epsilon = 99.0"),
-        ("list_size_min = 20", "list_size_min = 21"),
+        ("lifetime = { epsilon = 100.0", "lifetime = { epsilon = 99.0"),
+        ("min_size = 20", "min_size = 21"),
     ] {
         room.edit("room.toml", from, to);
         room.refused(&agreement, "CONTROL_CHANGED", 3);
         room.write("room.toml", &terms);
     }
-    let loosened = room.read_text("room.toml").replace("group_size_min = 20", "group_size_min = 2");
+    let loosened = room.read_text("room.toml").replace("k_min = 20", "k_min = 2");
     room.write("room.toml", loosened.as_bytes());
     room.refused(&agreement, "CONTROL_CHANGED", 3);
 }
@@ -428,10 +428,10 @@ fn an_agreement_that_has_more_than_one_reading() {
         ("duplicate key", honest.replacen("\"version\": 2", "\"version\": 2, \"version\": 2", 1)),
         (
             "duplicate nested key",
-            honest.replacen("\"group_size_min\": 20", "\"group_size_min\": 2, \"group_size_min\": 20", 1),
+            honest.replacen("\"k_min\": 20", "\"k_min\": 2, \"k_min\": 20", 1),
         ),
         ("unknown field", honest.replacen("\"version\": 2", "\"version\": 2, \"waiver\": true", 1)),
-        ("unknown nested field", honest.replacen("\"group_size_min\": 20", "\"group_size_min\": 20, \"x\": 1", 1)),
+        ("unknown nested field", honest.replacen("\"k_min\": 20", "\"k_min\": 20, \"x\": 1", 1)),
         ("array for object", listed(&terms).to_string()),
         ("array for nested object", controls),
         ("trailing bytes", format!("{honest}{{}}")),

@@ -90,7 +90,7 @@ fn counts_are_those_counted_by_hand() {
 
 #[test]
 fn a_unit_counts_in_no_more_groups_than_the_owners_allow() {
-    let room = Fixture::with_controls(&format!("{CONTROLS}, groups_per_unit_max = 1"));
+    let room = Fixture::with_controls(&format!("{CONTROLS}, contrib = {{ l0 = 1 }}"));
     let released = room.released(&room.agreed("reach", REACH));
     is_reach(&released, &reach_by_hand(1), 0.2);
 }
@@ -100,12 +100,12 @@ fn a_unit_counts_in_no_more_groups_than_the_owners_allow() {
 fn the_strictest_owner_wins() {
     let room = Fixture::new();
     // The text has the retailer first; the brand's k stands second.
-    let at = room.read_text("room.toml").rfind("group_size_min = 20").unwrap();
+    let at = room.read_text("room.toml").rfind("k_min = 20").unwrap();
     let mut terms = room.read_text("room.toml");
-    terms.replace_range(at.., &terms[at..].replacen("group_size_min = 20", "group_size_min = 90", 1));
+    terms.replace_range(at.., &terms[at..].replacen("k_min = 20", "k_min = 90", 1));
     room.write("room.toml", terms.as_bytes());
     let released = room.released(&room.agreed("reach", REACH));
-    assert_eq!(released.json["output"]["group_size_min"], 90);
+    assert_eq!(released.json["output"]["k_min"], 90);
     let by_hand = reach_by_hand(3);
     for (row, count) in released.table.rows.iter().zip(released.numbers("buyers")) {
         let key = (row[0].clone().unwrap(), row[1].clone().unwrap());
@@ -176,7 +176,7 @@ fn a_list_is_the_same_every_time() {
 /// The size of a list is known only after the run, and refusing it tells something: the run is charged.
 #[test]
 fn a_list_that_is_too_small() {
-    let room = Fixture::with_controls("list_size_min = 1000");
+    let room = Fixture::with_controls("list = { min_size = 1000, min_overlap = 20, max_fraction = 1.0 }");
     let agreement = room.agreed("nonredeemers", LIST);
     let ran = room.run(&agreement);
     room.is_refused(&ran, "LIST_TOO_SMALL", 5);
@@ -190,11 +190,11 @@ fn a_list_that_is_too_small() {
 #[test]
 fn a_budget_ends() {
     for (controls, question, arguments, cap) in [
-        ("epsilon = 10.0, lifetime_epsilon = 20.0, group_size_min = 20", "evil", EVIL, (20_000_000, 0)),
+        ("epsilon = 10.0, lifetime = { epsilon = 20.0 }, k_min = 20", "evil", EVIL, (20_000_000, 0)),
         // What is left is less than a run costs.
-        ("epsilon = 2.0, lifetime_epsilon = 3.9, group_size_min = 20", "evil", EVIL, (2_000_000, 0)),
-        ("delta = 1e-6, lifetime_delta = 2e-6, group_size_min = 20", "evil", EVIL, (2_000_000, 0)),
-        ("lifetime_bits_per_id = 3, list_size_min = 20", "nonredeemers", LIST, (0, 2)),
+        ("epsilon = 2.0, lifetime = { epsilon = 3.9 }, k_min = 20", "evil", EVIL, (2_000_000, 0)),
+        ("delta = 1e-6, lifetime = { delta = 2e-6 }, k_min = 20", "evil", EVIL, (2_000_000, 0)),
+        ("list = { bits_per_id_lifetime = 3, min_size = 20, min_overlap = 20, max_fraction = 1.0 }", "nonredeemers", LIST, (0, 2)),
     ] {
         let room = Fixture::with_controls(controls);
         let agreement = room.agreed(question, arguments);
@@ -216,7 +216,7 @@ fn a_budget_ends() {
 /// Four processes at once on a budget for two.
 #[test]
 fn a_budget_ends_for_processes_that_race() {
-    let room = Fixture::with_controls("epsilon = 10.0, lifetime_epsilon = 20.0, group_size_min = 20");
+    let room = Fixture::with_controls("epsilon = 10.0, lifetime = { epsilon = 20.0 }, k_min = 20");
     let beside = [EVIL, &["--beside"]].concat();
     let agreements: Vec<String> = (0..4).map(|_| room.agreed("evil", &beside)).collect();
     let start = |agreement: &String| {

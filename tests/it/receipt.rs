@@ -245,7 +245,7 @@ fn a_receipt_that_contradicts_the_terms() {
         ("/predicate/runtime/glovebox", "9.9.9".into()),
         ("/predicate/runtime/engine_sha256", another()),
         ("/predicate/released/threshold", 1.into()),
-        ("/predicate/released/group_size_min", 1.into()),
+        ("/predicate/released/k_min", 1.into()),
         ("/predicate/released/groups_per_unit", 7.into()),
         ("/predicate/released/guarantee", "nothing can be learned".into()),
         ("/predicate/released/noise/0/standard_deviation", 99.0.into()),

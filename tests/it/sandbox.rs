@@ -143,7 +143,7 @@ fn many_threads_answer_alike() {
 /// With so much noise that every group is suppressed, nothing is left that could vary: the outputs are equal bytes.
 #[test]
 fn under_suppression_an_attack_changes_no_byte() {
-    let little = "epsilon = 0.01, lifetime_epsilon = 1.0, group_size_min = 20";
+    let little = "epsilon = 0.01, lifetime = { epsilon = 1.0 }, k_min = 20";
     let room = Fixture::with_controls(little);
     let outputs = ["none", "unreachable", "flood", "infinity"].map(|attack| {
         let released = room.released(&agreed(&room, attack, ATTACKER));

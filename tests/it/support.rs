@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
 use glovebox::{
-    Clock, Holder, Ledger, MemberKind, Outcome, Preview, Principal, Random, Request, Step, Verified, load_key,
+    Clock, Holder, MemberKind, Outcome, Preview, Principal, Random, Request, Step, Verified, load_key, open_ledger,
     open_room,
 };
 use serde_json::Value;
@@ -24,8 +24,9 @@ use tempfile::TempDir;
 pub(crate) const PEOPLE: [(&str, &str); 2] = [("retailer", "ana"), ("brand", "dan")];
 
 /// Much epsilon, so that little noise hides what is wrong; a small k and small lists, for a small room.
-pub(crate) const CONTROLS: &str = "epsilon = 10.0, delta = 1e-6, lifetime_epsilon = 100.0, lifetime_delta = 1e-3, \
-                                   group_size_min = 20, list_size_min = 20";
+pub(crate) const CONTROLS: &str = "epsilon = 10.0, delta = 1e-6, k_min = 20, \
+                                   lifetime = { epsilon = 100.0, delta = 1e-3 }, list = { min_size = 20, \
+                                   min_overlap = 20, max_fraction = 1.0 }";
 
 /// A room that is ready for `agree`, and what its host remembers of it.
 pub(crate) struct Fixture(TempDir);
@@ -277,6 +278,11 @@ impl Fixture {
         assert_eq!(verified.run_id, text(&json["run_id"]));
     }
 
+    /// Gives the data other bytes with the same meaning: a run on them is no repeat.
+    pub(crate) fn renew_data(&self) {
+        data::renew(&self.path("data"));
+    }
+
     /// Takes a result away, so that the next run of the same agreement has its place.
     #[track_caller]
     pub(crate) fn take(&self, released: &Released) {
@@ -299,11 +305,8 @@ impl Fixture {
 
     /// Epsilon in millionths and bits per identifier that every account has spent.
     pub(crate) fn spent(&self) -> BTreeMap<String, (u64, u32)> {
-        let lines = Ledger::open(&self.dir()).and_then(|ledger| ledger.lines()).expect("the ledger opens");
-        lines
-            .into_iter()
-            .map(|line| (line.account, (line.spent.epsilon_micros.micros(), line.spent.bits_per_id)))
-            .collect()
+        let lines = open_ledger(&self.state()).and_then(|ledger| ledger.lines()).expect("the ledger opens");
+        lines.into_iter().map(|line| (line.account, (line.epsilon_micros.micros(), line.bits_per_id))).collect()
     }
 }
 

@@ -31,8 +31,8 @@ fn a_room_that_its_operator_did_not_name() {
 #[test]
 fn a_ledger_whose_sums_were_set_back() {
     let room = Fixture::with_controls(
-        "epsilon = 10.0, delta = 1e-6, lifetime_epsilon = 10.0, lifetime_delta = 1e-3, group_size_min = 20, \
-         list_size_min = 20",
+        "epsilon = 10.0, delta = 1e-6, lifetime = { epsilon = 10.0, delta = 1e-3 }, k_min = 20, \
+         list = { min_size = 20, min_overlap = 20, max_fraction = 1.0 }",
     );
     let agreement = room.agreed("evil", EVIL);
     let released = room.released(&agreement);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use glovebox::{
-    Charge, Code, Draft, Enrolled, Fault, LedgerLine, LogStatus, Outcome, Preview, Principal, RegistryStatus,
+    Charge, Code, Draft, Enrolled, Fault, LedgerLine, LogStatus, MeasureNoise, Outcome, Preview, Principal, Quote, RegistryStatus,
     ReleasedResult, Step, Verified,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -195,17 +195,32 @@ impl Printed {
     }
 
     pub(super) fn ledger(lines: &[LedgerLine]) -> Self {
-        let mut table = new_table(&["account", "epsilon spent", "delta spent", "bits per id"]);
+        let mut table = new_table(&["account", "epsilon spent", "composed", "delta spent", "bits per id"]);
         for line in lines {
-            let spent = &line.spent;
             table.add_row([
                 line.account.clone(),
-                spent.epsilon_micros.to_string(),
-                spent.delta_femtos.to_string(),
-                spent.bits_per_id.to_string(),
+                line.epsilon_micros.to_string(),
+                format!("{:.3}", line.composed_epsilon),
+                line.delta_femtos.to_string(),
+                line.bits_per_id.to_string(),
             ]);
         }
         Self::done(json!({"accounts": lines}), table.to_string())
+    }
+
+    pub(super) fn quote(quote: &Quote) -> Self {
+        let mut text = format!("one run in mode {}, with {} noise, would charge:\n", quote.mode, noise_name(quote));
+        for (charge, left) in quote.charges.iter().zip(&quote.runs_left) {
+            let left = match left {
+                None => "as often as agreed".to_owned(),
+                Some(runs @ 0..1_000) => format!("enough is left for {runs} such runs"),
+                Some(_) => "enough is left for a thousand such runs or more".to_owned(),
+            };
+            text += &format!("  {}: {}; {left}\n", charge.account, charge_text(charge));
+        }
+        text += &noise_text(quote.k_min, quote.threshold, &quote.noise);
+        text += &format!("{}\nNothing was spent. A run that repeats another on the same data is free.", quote.guarantee);
+        Self::done(json!(quote), text)
     }
 
     pub(super) fn codes() -> Self {
@@ -232,20 +247,29 @@ fn fault_json(fault: &Fault, mut json: Value) -> Value {
 
 fn released_text(outcome: &Outcome, result: &ReleasedResult) -> String {
     let mut text = format!("released {} ({} rows)\n", result.path, result.rows);
-    if !result.noise.is_empty() {
-        text += &format!(
-            "a group is shown if its noisy count above {} reaches {}; noise (standard deviation):\n",
-            result.group_size_min - 1,
-            result.threshold
-        );
-    }
-    for noise in &result.noise {
-        text += &format!("  {:<16} ±{:.2}\n", noise.name, noise.standard_deviation);
+    text += &noise_text(result.k_min, result.threshold, &result.noise);
+    if let Some(run) = &outcome.repeat_of {
+        text += &format!("the answer of run {run}, on the same data: free\n");
     }
     for charge in &outcome.charges {
         text += &format!("charged {}: {}\n", charge.account, charge_text(charge));
     }
     text + &format!("{}\nreceipt: {}", result.guarantee, outcome.receipt)
+}
+
+fn noise_name(quote: &Quote) -> &str {
+    if quote.mechanism == "none" { "no" } else { quote.mechanism }
+}
+
+fn noise_text(k_min: u32, threshold: Option<u64>, noise: &[MeasureNoise]) -> String {
+    let mut text = match threshold {
+        Some(threshold) => format!("a group is shown if its noisy count above {} reaches {threshold}\n", k_min - 1),
+        None => String::new(),
+    };
+    for noise in noise.iter().filter(|noise| noise.standard_deviation > 0.0) {
+        text += &format!("  {:<16} ±{:.2} (standard deviation of the noise)\n", noise.name, noise.standard_deviation);
+    }
+    text
 }
 
 fn charge_text(charge: &Charge) -> String {

@@ -42,12 +42,14 @@ pub(super) struct Anchor {
     pub(super) pending: Option<Head>,
     /// What the records of `log` come to.
     pub(super) summary: Summary,
+    /// How many records the log had when this host took the room over: those before speak of another host's ledger.
+    pub(super) adopted: u64,
 }
 
 impl Anchor {
-    pub(super) fn new(room: &str, registry_sha256: &str, log: Head, summary: Summary) -> Self {
+    pub(super) fn new(room: &str, registry_sha256: &str, log: Head, summary: Summary, adopted: u64) -> Self {
         let (room, registry_sha256) = (room.into(), registry_sha256.into());
-        Self { version: 1, room, registry_sha256, log, pending: None, summary }
+        Self { version: 2, room, registry_sha256, log, pending: None, summary, adopted }
     }
 
     /// The same, with an append about to begin.
@@ -101,7 +103,7 @@ impl AnchorFile {
             Err(error) => return Err(self.damaged(&error.to_string())),
         };
         let anchor: Anchor = parse::json(&bytes).map_err(|why| self.damaged(&why))?;
-        if anchor.version != 1 {
+        if anchor.version != 2 {
             return Err(self.damaged("it has an unknown version"));
         }
         if (&anchor.room, &anchor.registry_sha256) != (&self.room, &self.registry_sha256) {
@@ -114,6 +116,11 @@ impl AnchorFile {
         let bytes = serde_json::to_vec_pretty(anchor).map_err(|error| self.damaged(&error.to_string()))?;
         files::write(&self.folder, &self.name, &bytes, Existing::Replace)
             .map_err(|error| self.damaged(&error.to_string()))
+    }
+
+    /// The room's name among this host's rooms.
+    pub(super) fn room_name(&self) -> &str {
+        self.name.trim_end_matches(".json")
     }
 
     fn damaged(&self, why: &str) -> Fault {

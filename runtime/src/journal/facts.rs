@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use glovebox_trust::envelope::Statement;
 use glovebox_trust::sha256_hex;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use crate::error::{Code, Fault, Result};
 use crate::gate::{ApprovalRecord, ListRecord};
 use crate::parse::unverified_payload;
 use crate::principal::{CERTIFICATE_TYPE, Certificate, DECOMMISSION_TYPE, Decommission};
-use crate::privacy::{Charge, Posting};
+use crate::privacy::{Charge, LedgerHead, Posting};
 use crate::receipt::{RECEIPT_TYPE, RunRecord};
 use crate::room::{Agreement, RegistryPin};
 
@@ -27,6 +27,9 @@ pub(crate) struct Facts {
     sequences: BTreeMap<String, BTreeMap<u64, String>>,
     approvals: BTreeSet<String>,
     runs: BTreeMap<String, u32>,
+    /// When the runs of each agreement began, and how many of them read data and had no result.
+    begun: BTreeMap<String, Vec<DateTime<Utc>>>,
+    withheld: BTreeMap<String, u32>,
     nonces: BTreeSet<String>,
     /// Runs that have a principal and no end yet.
     open: BTreeMap<String, OpenRun>,
@@ -34,6 +37,9 @@ pub(crate) struct Facts {
     certified: BTreeMap<String, Vec<Charge>>,
     charged: BTreeMap<String, Vec<Charge>>,
     latest: Option<DateTime<Utc>>,
+    records: u64,
+    /// The host's ledger as the last certificate saw it, and which record that was.
+    ledger: Option<(u64, LedgerHead)>,
 }
 
 /// A run whose principal has not ended.
@@ -73,10 +79,14 @@ impl Facts {
             }
             RECEIPT_TYPE => {
                 let statement: Statement<RunRecord> = parse(payload, RECEIPT_TYPE)?;
+                if statement.predicate.was_withheld() {
+                    *self.withheld.entry(statement.subject_sha256().to_owned()).or_default() += 1;
+                }
                 self.learn_receipt(&statement.predicate);
             }
             _ => return Err(unreadable()),
         }
+        self.records += 1;
         Ok(())
     }
 
@@ -93,6 +103,9 @@ impl Facts {
         }
         self.superseded.extend(certificate.supersedes.iter().cloned());
         *self.runs.entry(agreement_id.clone()).or_default() += 1;
+        let begun = clock::from_text(&certificate.not_before);
+        self.begun.entry(agreement_id.clone()).or_default().extend(begun);
+        self.ledger = Some((self.records, certificate.ledger.clone()));
         self.nonces.insert(certificate.nonce.clone());
         self.certified.insert(certificate.run_id.clone(), certificate.charges.clone());
         let open = OpenRun {
@@ -188,7 +201,7 @@ impl Facts {
         let paid = |run: &String, certified: &'_ Vec<Charge>| self.charged.get(run).unwrap_or(certified).clone();
         let all: Vec<Charge> = self.certified.iter().flat_map(|(run, certified)| paid(run, certified)).collect();
         charges.iter().try_for_each(|charge| {
-            let spent = all.iter().filter(|paid| paid.account == charge.account).map(|paid| paid.cost);
+            let spent = all.iter().filter(|paid| paid.account == charge.account).map(|paid| &paid.cost);
             charge.check_affordable(spent)
         })
     }
@@ -205,6 +218,42 @@ impl Facts {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses an agreement that is run too often: what a run without a result tells, many tell better.
+    pub(crate) fn check_pace(&self, agreement: &Agreement, agreement_id: &str, now: DateTime<Utc>) -> Result<()> {
+        let allowed = &agreement.controls.repeat;
+        let yesterday = now - TimeDelta::days(1);
+        let today = self.begun.get(agreement_id).map_or(0, |begun| begun.iter().filter(|at| **at > yesterday).count());
+        let withheld = self.withheld.get(agreement_id).copied().unwrap_or(0);
+        if withheld >= allowed.max_failed_runs {
+            return Err(Fault::new(
+                Code::RunsPaused,
+                format!("{withheld} runs read data and had no result, and {} may", allowed.max_failed_runs),
+                "let the auditor see why, then compose and approve a new revision",
+            ));
+        }
+        if today >= allowed.max_runs_per_day as usize {
+            return Err(Fault::new(
+                Code::RunsPaused,
+                format!("{today} runs began within a day, and {} may", allowed.max_runs_per_day),
+                "wait, or let every owner raise `repeat.max_runs_per_day` in a new revision",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The host's ledger as the last certificate saw it, if that certificate is not older than this host's own memory.
+    pub(crate) fn ledger_since(&self, record: u64) -> Option<&LedgerHead> {
+        self.ledger.as_ref().filter(|(index, _)| *index >= record).map(|(_, head)| head)
+    }
+
+    /// What runs were charged: those that ended by their receipts, others by their certificates.
+    pub(crate) fn all_charges(&self) -> Vec<(String, Vec<Charge>)> {
+        let paid = |(run, certified): (&String, &Vec<Charge>)| {
+            (run.clone(), self.charged.get(run).unwrap_or(certified).clone())
+        };
+        self.certified.iter().map(paid).filter(|(_, charges)| !charges.is_empty()).collect()
     }
 
     /// Refuses an agreement that another one has replaced by running.
@@ -245,10 +294,10 @@ impl Facts {
     pub(crate) fn check_ledger(&self, postings: &[Posting]) -> Result<()> {
         let mut posted: BTreeMap<&str, Vec<(&str, _)>> = BTreeMap::new();
         for posting in postings {
-            posted.entry(&posting.run_id).or_default().push((&posting.account, posting.cost));
+            posted.entry(&posting.run_id).or_default().push((&posting.account, &posting.cost));
         }
         let matches = |charges: &[Charge], run: &str| {
-            let mut charges: Vec<_> = charges.iter().map(|charge| (charge.account.as_str(), charge.cost)).collect();
+            let mut charges: Vec<_> = charges.iter().map(|charge| (charge.account.as_str(), &charge.cost)).collect();
             charges.sort_by_key(|(account, _)| *account);
             posted.get(run).is_some_and(|posted| *posted == charges)
         };

@@ -1,4 +1,4 @@
-//! Analytical answers: contributions per group become noisy counts, sums and means.
+//! Analytical answers: contributions per group become the numbers of a table.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -6,19 +6,24 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
+use unicode_normalization::is_nfc;
 
-use super::mechanism::{Mechanism, ValueNoise};
-use super::noise::discrete_laplace;
+use super::Setting;
+use super::contributors::{Digests, ReleasedSet};
+use super::mechanism::Mechanism;
+use super::reduce::{self, Number, Shown};
+use super::suppress::{self, Rules, Total};
 use crate::error::{Code, Fault, Result};
+use crate::provision::Unit;
 use crate::random::Random;
-use crate::room::{Controls, Group, Manifest, Reducer};
+use crate::room::{Controls, Group, Manifest, Mode, Top};
 use crate::sandbox::Contribution;
 
 /// An open group key is no longer than this, in all its parts.
-const KEY_BYTES_MAX: usize = 64;
+pub(super) const KEY_BYTES_MAX: usize = 64;
 
-/// More groups than this end the run: keys that only one unit has would otherwise fill the host's memory.
-const CELLS_MAX: usize = if cfg!(test) { 1_000 } else { 1_000_000 };
+/// Keys that only one unit has would fill the host's memory: a run with more different groups than this ends.
+pub(super) const CELLS_MAX: usize = if cfg!(test) { 1_000 } else { 1_000_000 };
 
 type Key = Vec<String>;
 
@@ -33,30 +38,43 @@ pub(crate) struct GroupTally {
 /// What a contribution must look like, and how it is bounded.
 struct Shape {
     domains: Vec<Option<HashSet<String>>>,
-    values: Vec<ValueNoise>,
-    groups_per_unit: usize,
+    values: usize,
+    mechanism: Mechanism,
+    setting: Arc<Setting>,
 }
 
 #[derive(Clone, Default)]
 struct Cell {
     units: u64,
     sums: Vec<i128>,
+    /// Kept only where there is no noise.
+    exact: Option<Box<Exact>>,
+}
+
+/// What the rules for exact numbers look at.
+#[derive(Clone, Default)]
+struct Exact {
+    /// Units that every required party has.
+    contributors: u64,
+    abs_sums: Vec<u128>,
+    abs_max: Vec<u128>,
+    digests: Vec<u64>,
 }
 
 impl GroupTally {
-    pub(super) fn new(manifest: &Manifest, controls: &Controls) -> Self {
-        let mechanism = Mechanism::new(manifest, controls);
+    pub(super) fn new(manifest: &Manifest, controls: &Controls, setting: Arc<Setting>) -> Self {
         let domain = |group: &Group| group.domain.as_ref().map(|domain| domain.iter().cloned().collect());
         let shape = Shape {
             domains: manifest.groups.iter().map(domain).collect(),
-            groups_per_unit: mechanism.groups_per_unit as usize,
-            values: mechanism.values,
+            values: manifest.measures.iter().filter(|measure| measure.reducer.takes_a_value()).count(),
+            mechanism: Mechanism::new(manifest, controls),
+            setting,
         };
         Self { shape: Arc::new(shape), cells: BTreeMap::new(), is_overfull: false }
     }
 
     /// Adds one unit. Each group counts once, whatever the guest repeats; of too many groups, the first by key count.
-    pub(super) fn add(&mut self, contributions: Vec<Contribution>) {
+    pub(super) fn add(&mut self, unit: &Unit, contributions: Vec<Contribution>) {
         if !contributions.iter().all(|contribution| self.shape.is_well_formed(contribution)) {
             return;
         }
@@ -64,16 +82,20 @@ impl GroupTally {
         for Contribution { group, values } in contributions {
             distinct.entry(group).or_insert(values);
         }
-        for (group, values) in distinct.into_iter().take(self.shape.groups_per_unit) {
-            let steps =
-                self.shape.values.iter().zip(values).map(|(noise, value)| i128::from(noise.clamp.to_grid(value)));
-            self.cells.entry(group).or_default().add(1, steps);
+        let (keys, values): (Vec<Key>, Vec<Vec<f64>>) =
+            distinct.into_iter().take(self.shape.mechanism.l0 as usize).unzip();
+        let encoded = reduce::encode(&self.shape.mechanism, &values);
+        for (key, numbers) in keys.into_iter().zip(encoded) {
+            let cell = self.cells.entry(key).or_default();
+            if self.shape.mechanism.mode == Mode::SealedK {
+                cell.exact.get_or_insert_default().add(unit, &numbers, &self.shape.setting);
+            }
+            cell.add(1, &numbers);
         }
         self.check_size();
     }
 
-    /// Forgetting single groups instead would let one unit decide over another's. The verdict is the same however units
-    /// are split: a part that is too large makes the whole too large.
+    /// The verdict is the same however units are split: a part that is too large makes the whole too large.
     fn check_size(&mut self) {
         self.is_overfull |= self.cells.len() > CELLS_MAX;
         if self.is_overfull {
@@ -82,56 +104,110 @@ impl GroupTally {
     }
 
     pub(super) fn merge(&mut self, other: Self) {
-        for (key, cell) in other.cells {
-            self.cells.entry(key).or_default().add(cell.units, cell.sums.into_iter());
+        for (key, other) in other.cells {
+            let cell = self.cells.entry(key).or_default();
+            cell.add(other.units, &other.sums);
+            if let Some(exact) = other.exact {
+                cell.exact.get_or_insert_default().merge(*exact);
+            }
         }
         self.is_overfull |= other.is_overfull;
         self.check_size();
     }
 
-    /// Every cell of a closed domain has a row, in the domain's order; open keys have one where they are released.
-    pub(super) fn release(
-        mut self,
+    /// Adds noise, and leaves out what is below the threshold.
+    pub(super) fn release(self, manifest: &Manifest, mechanism: &Mechanism, random: &mut Random) -> Result<RecordBatch> {
+        if self.has_too_many(mechanism, random) {
+            return Err(too_many_groups());
+        }
+        let closed = closed_keys(&manifest.groups);
+        let mut cells = self.cells;
+        let noisy: Vec<(Key, Option<Shown>)> = match closed {
+            // Every cell of a closed domain has a row, in the domain's order.
+            Some(keys) => {
+                let release = |key: Key| {
+                    let noisy = cells.remove(&key).unwrap_or_default().noisy(mechanism, random);
+                    (key, noisy)
+                };
+                keys.into_iter().map(release).collect()
+            }
+            // Open keys have one where they are released.
+            None => {
+                let noisy = cells.into_iter().map(|(key, cell)| (key, cell.noisy(mechanism, random)));
+                noisy.filter(|(_, cell)| cell.is_some()).collect()
+            }
+        };
+        table(manifest, mechanism, noisy)
+    }
+
+    /// Whether a run has more open keys than it may: decided by a noisy number, so that no unit tips it. The noise stays
+    /// below its margin but for a part of delta, so that what memory cannot hold is always too many.
+    fn has_too_many(&self, mechanism: &Mechanism, random: &mut Random) -> bool {
+        let Some(noise) = mechanism.groups.and_then(|part| part.noise) else { return self.is_overfull };
+        let noisy = i128::try_from(self.cells.len()).unwrap_or(i128::MAX) + noise.sample(random);
+        self.is_overfull || noisy > mechanism.groups_max(CELLS_MAX)
+    }
+
+    /// Exact numbers of large groups, rounded; and who contributed to each of them.
+    pub(super) fn release_exact(
+        self,
         manifest: &Manifest,
         mechanism: &Mechanism,
-        random: &mut Random,
-    ) -> Result<RecordBatch> {
+        controls: &Controls,
+    ) -> Result<(RecordBatch, Vec<ReleasedSet>)> {
         if self.is_overfull {
-            return Err(Fault::new(
-                Code::TooManyGroups,
-                format!("the units contributed to more than {CELLS_MAX} different groups"),
-                "declare a closed domain for the groups, or coarser keys",
-            ));
+            return Err(too_many_groups());
         }
-        let mut table = Table::new(manifest);
-        match closed_keys(&manifest.groups) {
-            Some(keys) => {
-                for key in keys {
-                    let noisy = self.cells.remove(&key).unwrap_or_default().release(mechanism, random);
-                    table.push(&key, noisy.as_ref(), mechanism);
-                }
+        let mut cells = self.cells;
+        let is_open = manifest.has_open_keys();
+        let keys = closed_keys(&manifest.groups).unwrap_or_else(|| cells.keys().cloned().collect());
+        let cells: Vec<(Key, Cell)> =
+            keys.into_iter().map(|key| { let cell = cells.remove(&key).unwrap_or_default(); (key, cell) }).collect();
+        let exact: Vec<suppress::Cell> = cells.iter().map(|(key, cell)| cell.exact(key, mechanism.width())).collect();
+        let rules = Rules::of(controls, mechanism.l0);
+        let published = suppress::publish(&exact, &mechanism.bounds(), &rules);
+        let (mut rows, mut groups) = (Vec::new(), Vec::new());
+        for ((key, cell), published) in cells.into_iter().zip(published) {
+            let shown = published.map(|published| {
+                let units = suppress::round_count(cell.units.min(manifest.max_units()), rules.round_to);
+                Shown { units: units.into(), sums: published.sums }
+            });
+            if shown.is_some() {
+                let label = (!is_open).then(|| key.join(" / "));
+                let digests = cell.exact.map_or_else(Vec::new, |exact| exact.digests);
+                groups.push(ReleasedSet { label, digests: Digests::from(digests) });
             }
-            None => {
-                for (key, cell) in self.cells {
-                    if let Some(noisy) = cell.release(mechanism, random) {
-                        table.push(&key, Some(&noisy), mechanism);
-                    }
-                }
+            if shown.is_some() || !is_open {
+                rows.push((key, shown));
             }
         }
-        table.finish(manifest)
+        Ok((table(manifest, mechanism, rows)?, groups))
     }
+
+    /// Exact totals, for tests of what one unit can change.
+    #[cfg(test)]
+    pub(crate) fn totals(&self) -> BTreeMap<Vec<String>, (u64, Vec<i128>)> {
+        self.cells.iter().map(|(key, cell)| (key.clone(), (cell.units, cell.sums.clone()))).collect()
+    }
+}
+
+fn too_many_groups() -> Fault {
+    Fault::new(
+        Code::TooManyGroups,
+        "the units contributed to more different groups than a run may have",
+        "declare a closed domain for the groups, or coarser keys",
+    )
 }
 
 impl Shape {
     fn is_well_formed(&self, contribution: &Contribution) -> bool {
         contribution.group.len() == self.domains.len()
-            && contribution.values.len() == self.values.len()
+            && contribution.values.len() == self.values
             && !contribution.values.iter().any(|value| value.is_nan())
             && contribution.group.iter().map(String::len).sum::<usize>() <= self.key_bytes_max()
             && contribution.group.iter().zip(&self.domains).all(|(part, domain)| match domain {
                 Some(domain) => domain.contains(part),
-                None => !part.chars().any(char::is_control),
+                None => is_plain(part),
             })
     }
 
@@ -140,35 +216,74 @@ impl Shape {
     }
 }
 
+/// Whether an open key says nothing that a reader could not see: one spelling of each character, no control characters,
+/// nothing without width, and no space around it.
+fn is_plain(part: &str) -> bool {
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+                | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+    };
+    part.trim() == part && is_nfc(part) && !part.chars().any(is_hidden)
+}
+
 impl Cell {
-    fn add(&mut self, units: u64, steps: impl Iterator<Item = i128>) {
+    fn add(&mut self, units: u64, numbers: &[i128]) {
         self.units += units;
-        for (index, step) in steps.enumerate() {
-            match self.sums.get_mut(index) {
-                Some(sum) => *sum += step,
-                None => self.sums.push(step),
-            }
-        }
+        self.sums.resize(self.sums.len().max(numbers.len()), 0);
+        self.sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
     }
 
-    /// Draws the same number of samples whether or not the cell is released or empty.
-    fn release(self, mechanism: &Mechanism, random: &mut Random) -> Option<NoisyCell> {
-        let below_k = u64::from(mechanism.group_size_min) - 1;
+    /// Draws the same number of samples whether or not the cell is released or empty. Counts enter as max(0, n - (k-1)),
+    /// and 0 is never released where there is a threshold: no group below k leaves, and the shift costs no privacy.
+    fn noisy(self, mechanism: &Mechanism, random: &mut Random) -> Option<Shown> {
+        let below_k = u64::from(mechanism.k_min) - 1;
         let above_k = self.units.saturating_sub(below_k);
-        let noisy_above_k = i128::from(above_k) + discrete_laplace(mechanism.count, random);
-        let noisy_sum = |(index, noise): (usize, &ValueNoise)| {
-            self.sums.get(index).copied().unwrap_or(0) + discrete_laplace(noise.scale, random)
+        let mut sample = |part: &super::mechanism::Part| part.noise.map_or(0, |noise| noise.sample(random));
+        let noisy_above_k = i128::from(above_k) + sample(&mechanism.units);
+        let of_parts = mechanism.parts.iter().flat_map(|part| std::iter::repeat_n(part, part.width));
+        let exact = self.sums.into_iter().chain(std::iter::repeat(0));
+        let sums = exact.zip(of_parts).map(|(sum, part)| sum + sample(part)).collect();
+        let is_shown = match mechanism.threshold {
+            Some(threshold) => above_k >= 1 && noisy_above_k >= i128::from(threshold),
+            None => true,
         };
-        let sums = mechanism.values.iter().enumerate().map(noisy_sum).collect();
-        let released = above_k >= 1 && noisy_above_k >= i128::from(mechanism.threshold);
-        released.then(|| NoisyCell { units: noisy_above_k + i128::from(below_k), sums })
+        is_shown.then(|| Shown { units: noisy_above_k + i128::from(below_k), sums })
+    }
+
+    fn exact(&self, key: &Key, width: usize) -> suppress::Cell {
+        let none = Exact::default();
+        let exact = self.exact.as_deref().unwrap_or(&none);
+        let value = |at: usize| Total {
+            sum: self.sums.get(at).copied().unwrap_or(0),
+            abs_sum: exact.abs_sums.get(at).copied().unwrap_or(0),
+            abs_max: exact.abs_max.get(at).copied().unwrap_or(0),
+        };
+        suppress::Cell { key: key.clone(), contributors: exact.contributors, values: (0..width).map(value).collect() }
     }
 }
 
-/// What is left of a cell once it is safe to look at.
-struct NoisyCell {
-    units: i128,
-    sums: Vec<i128>,
+impl Exact {
+    fn add(&mut self, unit: &Unit, numbers: &[i128], setting: &Setting) {
+        self.contributors += u64::from(setting.is_everyones(unit));
+        self.digests.push(setting.digest(&unit.key));
+        let sizes: Vec<u128> = numbers.iter().map(|number| number.unsigned_abs()).collect();
+        self.add_sizes(&sizes, &sizes);
+    }
+
+    fn add_sizes(&mut self, sums: &[u128], max: &[u128]) {
+        self.abs_sums.resize(self.abs_sums.len().max(sums.len()), 0);
+        self.abs_max.resize(self.abs_max.len().max(max.len()), 0);
+        self.abs_sums.iter_mut().zip(sums).for_each(|(sum, more)| *sum += more);
+        self.abs_max.iter_mut().zip(max).for_each(|(most, other)| *most = (*most).max(*other));
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.contributors += other.contributors;
+        self.digests.extend(other.digests);
+        self.add_sizes(&other.abs_sums, &other.abs_max);
+    }
 }
 
 /// All keys of a closed domain in its own order, or nothing where keys are open.
@@ -184,74 +299,52 @@ fn closed_keys(groups: &[Group]) -> Option<Vec<Key>> {
     Some(keys)
 }
 
-/// The released table while it grows. Suppressed cells have nulls.
-struct Table {
-    groups: Vec<StringBuilder>,
-    measures: Vec<Column>,
+/// The released table. A cell that is left out has nulls.
+fn table(manifest: &Manifest, mechanism: &Mechanism, cells: Vec<(Key, Option<Shown>)>) -> Result<RecordBatch> {
+    let decode = |shown: Shown| reduce::decode(mechanism, manifest, &shown);
+    let mut rows: Vec<(Key, Option<Vec<Number>>)> =
+        cells.into_iter().map(|(key, shown)| (key, shown.map(decode))).collect();
+    let columns = reduce::columns(manifest);
+    if let Some(top) = &manifest.top {
+        keep_top(&mut rows, top, &columns);
+    }
+    let group = |at: usize| -> ArrayRef {
+        let mut column = StringBuilder::new();
+        rows.iter().for_each(|(key, _)| column.append_value(&key[at]));
+        Arc::new(column.finish())
+    };
+    let measure = |(at, column): (usize, &reduce::Column)| -> ArrayRef {
+        let numbers = rows.iter().map(|(_, numbers)| numbers.as_ref().map(|numbers| numbers[at]));
+        if column.is_integer {
+            let mut integers = Int64Builder::new();
+            numbers.for_each(|number| match number {
+                Some(Number::Int(number)) => integers.append_value(number),
+                _ => integers.append_null(),
+            });
+            return Arc::new(integers.finish());
+        }
+        let mut floats = Float64Builder::new();
+        numbers.for_each(|number| floats.append_option(number.map(Number::as_f64)));
+        Arc::new(floats.finish())
+    };
+    let arrays: Vec<ArrayRef> =
+        (0..manifest.groups.len()).map(group).chain(columns.iter().enumerate().map(measure)).collect();
+    let names = manifest.groups.iter().map(|group| &group.name).chain(columns.iter().map(|column| &column.name));
+    let field = |(name, array): (&String, &ArrayRef)| {
+        Field::new(name, array.data_type().clone(), array.data_type() != &DataType::Utf8)
+    };
+    let schema = Schema::new(names.zip(&arrays).map(field).collect::<Vec<_>>());
+    RecordBatch::try_new(Arc::new(schema), arrays)
+        .map_err(|error| Fault::new(Code::Internal, error.to_string(), "report it with the question's manifest"))
 }
 
-enum Column {
-    Count(Int64Builder),
-    Value(Reducer, Float64Builder),
-}
-
-impl Table {
-    fn new(manifest: &Manifest) -> Self {
-        let column = |reducer| match reducer {
-            Reducer::Count => Column::Count(Int64Builder::new()),
-            Reducer::Sum | Reducer::Mean => Column::Value(reducer, Float64Builder::new()),
-        };
-        Self {
-            groups: manifest.groups.iter().map(|_| StringBuilder::new()).collect(),
-            measures: manifest.measures.iter().map(|measure| column(measure.reducer)).collect(),
-        }
-    }
-
-    fn push(&mut self, key: &[String], cell: Option<&NoisyCell>, mechanism: &Mechanism) {
-        for (column, part) in self.groups.iter_mut().zip(key) {
-            column.append_value(part);
-        }
-        let mut values = mechanism.values.iter().enumerate();
-        for column in &mut self.measures {
-            match column {
-                Column::Count(column) => {
-                    column.append_option(cell.map(|cell| i64::try_from(cell.units).unwrap_or(i64::MAX)))
-                }
-                Column::Value(reducer, column) => {
-                    let Some((index, noise)) = values.next() else { continue };
-                    column.append_option(cell.map(|cell| noise.value(*reducer, cell.sums[index], cell.units)));
-                }
-            }
-        }
-    }
-
-    fn finish(self, manifest: &Manifest) -> Result<RecordBatch> {
-        let names = manifest.groups.iter().map(|group| &group.name).chain(manifest.measures.iter().map(|m| &m.name));
-        let groups = self.groups.into_iter().map(|mut column| Arc::new(column.finish()) as ArrayRef);
-        let measures = self.measures.into_iter().map(|column| match column {
-            Column::Count(mut column) => Arc::new(column.finish()) as ArrayRef,
-            Column::Value(_, mut column) => Arc::new(column.finish()) as ArrayRef,
-        });
-        let columns: Vec<ArrayRef> = groups.chain(measures).collect();
-        let field = |(name, array): (&String, &ArrayRef)| {
-            Field::new(name, array.data_type().clone(), array.data_type() != &DataType::Utf8)
-        };
-        let schema = Schema::new(names.zip(&columns).map(field).collect::<Vec<_>>());
-        RecordBatch::try_new(Arc::new(schema), columns)
-            .map_err(|error| Fault::new(Code::Internal, error.to_string(), "report it with the question's manifest"))
-    }
-}
-
-impl ValueNoise {
-    /// Post-processing of noisy whole numbers: from here on floats can do no harm.
-    #[expect(clippy::cast_precision_loss, reason = "noisy values; what is lost is far below the noise")]
-    fn value(&self, reducer: Reducer, sum: i128, units: i128) -> f64 {
-        let sum = sum as f64 * self.clamp.grid;
-        match reducer {
-            Reducer::Mean => (sum / (units.max(1) as f64) + self.clamp.center).clamp(self.clamp.low, self.clamp.high),
-            Reducer::Count | Reducer::Sum => sum,
-        }
-    }
+/// The first groups by a noisy number: post-processing. Groups that are left out come last, in the domain's order, so
+/// that the table has the same number of rows whatever the data.
+fn keep_top(rows: &mut Vec<(Key, Option<Vec<Number>>)>, top: &Top, columns: &[reduce::Column]) {
+    let by = columns.iter().position(|column| column.name == top.by).unwrap_or(0);
+    let size = |numbers: &Option<Vec<Number>>| numbers.as_ref().map_or(f64::NEG_INFINITY, |numbers| numbers[by].as_f64());
+    rows.sort_by(|(_, one), (_, other)| size(other).total_cmp(&size(one)));
+    rows.truncate(top.limit as usize);
 }
 
 #[cfg(test)]
@@ -259,6 +352,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::room::{Delta, Epsilon, NoiseChoice};
 
     const MANIFEST: &str = r#"
         version = 1
@@ -293,8 +387,17 @@ mod tests {
         Manifest::parse(text.as_bytes()).unwrap()
     }
 
+    fn tally_of(manifest: &Manifest, controls: &Controls) -> GroupTally {
+        GroupTally::new(manifest, controls, Setting::of_one_owner())
+    }
+
     fn tally() -> GroupTally {
-        GroupTally::new(&manifest(MANIFEST), &Controls::default())
+        tally_of(&manifest(MANIFEST), &Controls::default())
+    }
+
+    /// A unit of one view; the tally looks at nothing else of it.
+    fn unit(key: i64) -> Unit {
+        Unit::of_one_view(key)
     }
 
     fn contribution(group: &str, values: [f64; 2]) -> Contribution {
@@ -333,9 +436,9 @@ mod tests {
             one in contributions(),
         ) {
             let mut without = tally();
-            others.iter().for_each(|unit| without.add(answer(unit)));
+            others.iter().for_each(|other| without.add(&unit(0), answer(other)));
             let mut with = without.clone();
-            with.add(answer(&one));
+            with.add(&unit(1), answer(&one));
 
             let before = vector(&without);
             let mut moved = [0u128; 3];
@@ -346,11 +449,11 @@ mod tests {
                     moved[index + 1] += (sum - sum_before).unsigned_abs();
                 }
             }
-            let shape = &with.shape;
-            let groups = shape.groups_per_unit as u128;
+            let mechanism = &with.shape.mechanism;
+            let groups = u128::from(mechanism.l0);
             prop_assert!(moved[0] <= groups);
-            for (noise, moved) in shape.values.iter().zip(&moved[1..]) {
-                prop_assert!(*moved <= groups * u128::from(noise.clamp.bound.unsigned_abs()));
+            for (bound, moved) in mechanism.bounds().iter().zip(&moved[1..]) {
+                prop_assert!(*moved <= groups * u128::from(*bound));
             }
         }
 
@@ -358,10 +461,10 @@ mod tests {
         #[test]
         fn order_and_split_change_nothing(units in proptest::collection::vec(contributions(), 0..8), split in 0usize..8) {
             let mut straight = tally();
-            units.iter().for_each(|unit| straight.add(answer(unit)));
+            units.iter().for_each(|answers| straight.add(&unit(0), answer(answers)));
             let (mut left, mut right) = (tally(), tally());
-            for (index, unit) in units.iter().rev().enumerate() {
-                if index < split { left.add(answer(unit)) } else { right.add(answer(unit)) }
+            for (index, answers) in units.iter().rev().enumerate() {
+                if index < split { left.add(&unit(0), answer(answers)) } else { right.add(&unit(0), answer(answers)) }
             }
             right.merge(left);
             prop_assert_eq!(vector(&straight), vector(&right));
@@ -371,7 +474,7 @@ mod tests {
     #[test]
     fn a_group_counts_once_per_unit_whatever_the_guest_repeats() {
         let mut tally = tally();
-        tally.add(vec![contribution("a", [1.0, 1.0]); 1_000]);
+        tally.add(&unit(0), vec![contribution("a", [1.0, 1.0]); 1_000]);
         assert_eq!(vector(&tally)[&vec!["a".to_owned()]].0, 1);
     }
 
@@ -387,7 +490,7 @@ mod tests {
         ];
         for contribution in bad {
             let mut tally = tally();
-            tally.add(vec![contribution, self::contribution("b", [1.0, 1.0])]);
+            tally.add(&unit(0), vec![contribution, self::contribution("b", [1.0, 1.0])]);
             assert!(tally.cells.is_empty());
         }
     }
@@ -396,8 +499,8 @@ mod tests {
     fn open_keys_are_short_and_printable() {
         let open = MANIFEST.replace(r#"domain = ["a", "b", "c", "d"]"#, "");
         for (key, counted) in [("shop", true), (&"x".repeat(64), true), (&"x".repeat(65), false), ("a\u{7}b", false)] {
-            let mut tally = GroupTally::new(&manifest(&open), &Controls::default());
-            tally.add(vec![contribution(key, [1.0, 1.0])]);
+            let mut tally = tally_of(&manifest(&open), &Controls::default());
+            tally.add(&unit(0), vec![contribution(key, [1.0, 1.0])]);
             assert_eq!(!tally.cells.is_empty(), counted, "{key:?}");
         }
     }
@@ -406,75 +509,126 @@ mod tests {
     fn too_many_open_keys_end_the_run_however_units_are_split() {
         let open = manifest(&MANIFEST.replace(r#"domain = ["a", "b", "c", "d"]"#, ""));
         let tally = |keys: std::ops::Range<usize>| {
-            let mut tally = GroupTally::new(&open, &Controls::default());
-            keys.for_each(|key| tally.add(vec![contribution(&format!("k{key}"), [1.0, 1.0])]));
+            let mut tally = tally_of(&open, &Controls::default());
+            keys.for_each(|key| tally.add(&unit(0), vec![contribution(&format!("k{key}"), [1.0, 1.0])]));
             tally
         };
         let release = |tally: GroupTally| {
             tally.release(&open, &Mechanism::new(&open, &Controls::default()), &mut Random::from_seed([1; 32]))
         };
-        assert!(release(tally(0..CELLS_MAX)).is_ok());
+        // The noise on their number leaves a margin below what memory holds.
+        assert!(release(tally(0..CELLS_MAX / 20)).is_ok());
+        assert_eq!(release(tally(0..CELLS_MAX)).unwrap_err().code(), Code::TooManyGroups);
         assert_eq!(release(tally(0..CELLS_MAX + 1)).unwrap_err().code(), Code::TooManyGroups);
         let mut halves = tally(0..CELLS_MAX / 2);
         halves.merge(tally(CELLS_MAX / 2..CELLS_MAX + 1));
         assert_eq!(release(halves).unwrap_err().code(), Code::TooManyGroups);
     }
 
+    #[test]
+    fn keys_that_look_alike_are_refused() {
+        let hidden = ["a\u{200b}", "\u{200b}a", " a", "a ", "a\u{a0}", "a\u{ad}b", "e\u{301}", "a\u{feff}", "a\u{202e}b", "a\u{e0041}"];
+        assert!(hidden.iter().all(|key| !is_plain(key)), "{:?}", hidden.map(is_plain));
+        assert!(["a", "A b", "\u{e9}", "Größe", "日本", ""].iter().all(|key| is_plain(key)));
+    }
+
     /// A mechanism whose threshold and noise are small enough to see releases often.
-    fn loose_mechanism(epsilon: f64, delta: f64) -> Mechanism {
-        let mut controls = Controls::default();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small in this test")]
-        {
-            controls.epsilon_micros = crate::room::Epsilon::from_micros((epsilon * 1e6) as u64);
-            controls.delta_femtos = crate::room::Delta::from_femtos((delta * 1e15) as u64);
-        }
+    fn loose(noise: NoiseChoice, epsilon: u64, delta: u64) -> Mechanism {
+        let controls = Controls {
+            noise,
+            epsilon_micros: Epsilon::from_micros(epsilon),
+            delta_femtos: Delta::from_femtos(delta),
+            ..Controls::default()
+        };
         Mechanism::new(&manifest(MANIFEST), &controls)
     }
 
     fn released(units: u64, mechanism: &Mechanism, draws: u32) -> f64 {
         let mut random = Random::from_seed([9; 32]);
-        let cell = Cell { units, sums: vec![0, 0] };
-        f64::from((0..draws).filter(|_| cell.clone().release(mechanism, &mut random).is_some()).count() as u32)
-            / f64::from(draws)
+        let cell = Cell { units, sums: vec![0, 0], exact: None };
+        let shown = (0..draws).filter(|_| cell.clone().noisy(mechanism, &mut random).is_some()).count();
+        f64::from(u32::try_from(shown).unwrap()) / f64::from(draws)
     }
 
     #[test]
     fn no_group_below_k_is_ever_released() {
-        let mechanism = loose_mechanism(10.0, 0.5);
+        let mechanism = loose(NoiseChoice::Laplace, 10_000_000, 500_000_000_000_000);
         assert_eq!(released(49, &mechanism, 20_000), 0.0);
         // The test is alive: one unit more than the threshold needs is released most of the time.
-        assert!(released(49 + mechanism.threshold + 5, &mechanism, 20_000) > 0.9);
+        assert!(released(49 + mechanism.threshold.unwrap() + 5, &mechanism, 20_000) > 0.9);
     }
 
+    /// The threshold of one less would show it more often than delta: the test sees that difference.
     #[test]
-    fn a_single_unit_above_k_is_released_with_probability_at_most_delta() {
-        for (epsilon, delta) in [(1.0, 0.02), (4.0, 0.05)] {
-            let mechanism = loose_mechanism(epsilon, delta);
-            let per_group = delta / f64::from(mechanism.groups_per_unit);
+    fn a_single_unit_above_k_is_shown_with_probability_at_most_delta() {
+        for (noise, epsilon, delta) in [
+            (NoiseChoice::Laplace, 1_000_000, 20_000_000_000_000),
+            (NoiseChoice::Laplace, 8_000_000, 50_000_000_000_000),
+            (NoiseChoice::Gaussian, 8_000_000, 50_000_000_000_000),
+        ] {
+            let mut mechanism = loose(noise, epsilon, delta);
+            let per_group = super::super::mechanism::femtos(mechanism.cost().key_delta_femtos.femtos()) / 2.0;
             let seen = released(50, &mechanism, 200_000);
-            assert!(seen <= per_group * 1.1, "epsilon {epsilon}: {seen} > {per_group}");
-            // Without the shift and the threshold, comparing a noisy count with k, it would be seen half of the time.
-            assert!(seen > 0.0, "the test must be able to see releases");
+            assert!(seen > 0.0 && seen <= per_group * 1.05, "{noise:?} {epsilon}: {seen} > {per_group}");
+            mechanism.threshold = mechanism.threshold.map(|threshold| threshold - 1);
+            let seen = released(50, &mechanism, 200_000);
+            assert!(seen > per_group, "{noise:?} {epsilon}: off by one, and {seen} <= {per_group}");
         }
     }
 
     #[test]
+    fn without_k_every_cell_of_a_closed_domain_is_shown_with_its_noise() {
+        let controls = Controls { k_min: 1, ..Controls::default() };
+        let manifest = manifest(MANIFEST);
+        let mechanism = Mechanism::new(&manifest, &controls);
+        let table = tally_of(&manifest, &controls).release(&manifest, &mechanism, &mut Random::from_seed([2; 32])).unwrap();
+        assert_eq!(table.num_rows(), 4);
+        assert!(table.columns().iter().all(|column| column.null_count() == 0), "a zero with noise is a number");
+    }
+
+    #[test]
     fn released_counts_are_the_true_counts_plus_noise_of_the_stated_scale() {
-        let mechanism = loose_mechanism(2.0, 1e-6);
-        let mut random = Random::from_seed([3; 32]);
-        let cell = Cell { units: 500, sums: vec![0, 0] };
-        let noisy: Vec<f64> = (0..20_000)
-            .filter_map(|_| cell.clone().release(&mechanism, &mut random))
-            .map(|cell| {
-                #[expect(clippy::cast_precision_loss, reason = "small in this test")]
-                let units = cell.units as f64;
-                units - 500.0
-            })
-            .collect();
-        #[expect(clippy::cast_precision_loss, reason = "small in this test")]
-        let count = noisy.len() as f64;
-        let deviation = (noisy.iter().map(|x| x * x).sum::<f64>() / count).sqrt();
-        let stated = mechanism.measures()[0].standard_deviation;
-        assert!((deviation / stated - 1.0).abs() < 0.1, "{deviation} against {stated}");
+        for noise in [NoiseChoice::Laplace, NoiseChoice::Gaussian] {
+            let mechanism = loose(noise, 2_000_000, 1_000_000_000);
+            let mut random = Random::from_seed([3; 32]);
+            let cell = Cell { units: 500, sums: vec![0, 0], exact: None };
+            let off = (0..20_000).filter_map(|_| cell.clone().noisy(&mechanism, &mut random));
+            let squares: Vec<f64> = off.map(|cell| (Number::Int(i64::try_from(cell.units - 500).unwrap())).as_f64().powi(2)).collect();
+            let count = f64::from(u32::try_from(squares.len()).unwrap());
+            let deviation = (squares.iter().sum::<f64>() / count).sqrt();
+            let stated = mechanism.measures()[0].standard_deviation;
+            assert!(count > 19_999.0 && (deviation / stated - 1.0).abs() < 0.1, "{deviation} against {stated}");
+        }
+    }
+
+    #[test]
+    fn the_first_groups_are_those_with_the_largest_numbers() {
+        let manifest = manifest(&format!("{}\n[top]\nlimit = 2\nby = \"units\"\n", MANIFEST));
+        let controls = Controls { k_min: 2, epsilon_micros: Epsilon::from_micros(10_000_000), ..Controls::default() };
+        let mut tally = tally_of(&manifest, &controls);
+        for (group, units) in [("a", 100), ("b", 400), ("c", 300)] {
+            (0..units).for_each(|at| tally.add(&unit(at), vec![contribution(group, [1.0, 1.0])]));
+        }
+        let mechanism = Mechanism::new(&manifest, &controls);
+        let table = tally.release(&manifest, &mechanism, &mut Random::from_seed([2; 32])).unwrap();
+        let groups = arrow::array::AsArray::as_string::<i32>(table.column(0)).iter().flatten().collect::<Vec<_>>();
+        assert_eq!(groups, ["b", "c"]);
+    }
+
+    #[test]
+    fn exact_groups_are_rounded_and_small_or_dominated_ones_stay() {
+        let controls = Controls { mode: Mode::SealedK, suppress_complement: false, ..Controls::default() };
+        let manifest = manifest(MANIFEST);
+        let mut tally = tally_of(&manifest, &controls);
+        for (group, units, values) in [("a", 123, 1.0), ("b", 49, 1.0), ("c", 60, 0.0)] {
+            (0..units).for_each(|at| tally.add(&unit(at), vec![contribution(group, [values, values])]));
+        }
+        // One unit makes up all of the group's sum.
+        tally.add(&unit(1_000), vec![contribution("c", [10.0, 4.0])]);
+        let mechanism = Mechanism::new(&manifest, &controls);
+        let (table, groups) = tally.release_exact(&manifest, &mechanism, &controls).unwrap();
+        let units = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(table.column(1));
+        assert_eq!(units.iter().collect::<Vec<_>>(), [Some(120), None, None, None]);
+        assert_eq!((groups.len(), groups[0].digests.len()), (1, 123));
     }
 }

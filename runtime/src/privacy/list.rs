@@ -1,74 +1,105 @@
-//! List answers: identifiers of the recipient's own view, each at most once, in canonical order.
+//! List answers: identifiers of the recipient's own view, each at most once, under pseudonyms and in their order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, StringArray};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 
-use super::Names;
+use super::Setting;
+use super::contributors::{Digests, ReleasedSet};
+use super::noise::randomised_response;
 use crate::error::{Code, Fault, Result};
-use crate::gate::Approved;
 use crate::provision::{Unit, UnitKey};
-use crate::room::Manifest;
+use crate::random::Random;
+use crate::room::{Controls, Manifest};
 
-/// The units that are in, with their segments.
+/// Out; a segment is its number, from 1.
+const OUT: u32 = 0;
+
+/// What the question said of the recipient's units.
 #[derive(Clone)]
 pub(crate) struct ListTally {
-    segments: Names,
-    recipient_slots: Arc<[usize]>,
-    members: BTreeMap<UnitKey, u32>,
+    segments: Arc<[String]>,
+    setting: Arc<Setting>,
+    /// Of every unit that the recipient holds: out, or in which segment.
+    answers: BTreeMap<UnitKey, u32>,
+    /// Units that all parties hold.
+    overlap: u64,
 }
 
 impl ListTally {
-    pub(super) fn new(manifest: &Manifest, recipient_slots: Vec<usize>) -> Self {
-        Self { segments: manifest.segments().into(), recipient_slots: recipient_slots.into(), members: BTreeMap::new() }
+    pub(super) fn new(manifest: &Manifest, setting: Arc<Setting>) -> Self {
+        Self { segments: manifest.segments().into(), setting, answers: BTreeMap::new(), overlap: 0 }
     }
 
     /// The host takes the identifier from its own join; a guest cannot name one.
-    pub(super) fn add(&mut self, unit: &Unit, segment: u32) {
-        let is_recipients = self.recipient_slots.iter().any(|slot| unit.views[*slot].count > 0);
-        if is_recipients && (segment as usize) < self.segments.len() {
-            self.members.insert(unit.key.clone(), segment);
+    pub(super) fn add(&mut self, unit: &Unit, segment: Option<u32>) {
+        self.overlap += u64::from(self.setting.is_everyones(unit));
+        if self.setting.is_recipients(unit) {
+            let known = segment.filter(|segment| (*segment as usize) < self.segments.len());
+            self.answers.insert(unit.key.clone(), known.map_or(OUT, |segment| segment + 1));
         }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
-        self.members.extend(other.members);
+        self.answers.extend(other.answers);
+        self.overlap += other.overlap;
     }
 
-    pub(super) fn release(self, approved: &Approved) -> Result<RecordBatch> {
-        let smallest = approved.agreement().controls.list_size_min as usize;
-        if self.members.len() < smallest {
-            return Err(Fault::new(
-                Code::ListTooSmall,
-                format!("the list has fewer than {smallest} identifiers"),
-                "ask a broader question, or let every owner agree to a smaller `list_size_min`",
-            ));
+    /// The identifiers that are in, and their digests.
+    pub(super) fn release(mut self, controls: &Controls, random: &mut Random) -> Result<(RecordBatch, ReleasedSet)> {
+        let shown = self.answers.len() as u64;
+        match controls.list.rr_epsilon_micros {
+            // Every rule that follows looks at flipped answers only.
+            Some(epsilon) => self.flip(epsilon.micros(), random),
+            None => check(self.overlap >= controls.list.min_overlap.into(), "fewer units in common")?,
         }
-        let name = approved.agreement().views[self.recipient_slots[0]].view.unit.clone();
-        let segment = |segment: u32| self.segments[segment as usize].as_str();
-        let segments: ArrayRef = Arc::new(StringArray::from_iter_values(self.members.values().copied().map(segment)));
-        let ids = ids(self.members.into_keys());
+        self.answers.retain(|_, answer| *answer != OUT);
+        let listed = self.answers.len() as u64;
+        check(listed >= controls.list.min_size.into(), "fewer identifiers")?;
+        let most = shown.saturating_mul(controls.list.max_fraction_thousandths.into());
+        check(listed.saturating_mul(1_000) <= most, "a larger part of all units")?;
+        let digests: Vec<u64> = self.answers.keys().map(|key| self.setting.digest(key)).collect();
+        Ok((self.table()?, ReleasedSet { label: None, digests: Digests::from(digests) }))
+    }
+
+    fn flip(&mut self, epsilon_micros: u64, random: &mut Random) {
+        let others = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
+        for answer in self.answers.values_mut() {
+            if let Some(other) = randomised_response(epsilon_micros, others, random) {
+                // The other answers, in order, without the true one.
+                *answer = if other < *answer { other } else { other + 1 };
+            }
+        }
+    }
+
+    /// Pseudonyms in their own order: one that nobody who lacks the destination's key can have chosen.
+    fn table(&self) -> Result<RecordBatch> {
+        let segment = |answer: &u32| self.segments[*answer as usize - 1].as_str();
+        let rows = self.answers.iter().map(|(key, answer)| (self.setting.pseudonym(key), segment(answer)));
+        let rows: BTreeMap<String, &str> = rows.collect();
         let schema = Schema::new(vec![
-            Field::new(name, ids.data_type().clone(), false),
-            Field::new("segment", segments.data_type().clone(), false),
+            Field::new("pseudonym", DataType::Utf8, false),
+            Field::new("segment", DataType::Utf8, false),
         ]);
-        RecordBatch::try_new(Arc::new(schema), vec![ids, segments])
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(rows.keys())),
+            Arc::new(StringArray::from_iter_values(rows.values())),
+        ];
+        RecordBatch::try_new(Arc::new(schema), columns)
             .map_err(|error| Fault::new(Code::Internal, error.to_string(), "report it with the question's manifest"))
     }
 }
 
-/// All keys of a run are of one type: the views were joined by them.
-fn ids(keys: impl Iterator<Item = UnitKey>) -> ArrayRef {
-    let mut integers = Vec::new();
-    let mut texts = Vec::new();
-    for key in keys {
-        match key {
-            UnitKey::Int64(key) => integers.push(key),
-            UnitKey::Utf8(key) => texts.push(key.to_string()),
-        }
+fn check(holds: bool, what: &str) -> Result<()> {
+    if holds {
+        return Ok(());
     }
-    if texts.is_empty() { Arc::new(Int64Array::from(integers)) } else { Arc::new(StringArray::from(texts)) }
+    Err(Fault::new(
+        Code::ListUnfit,
+        format!("the list would have {what} than the owners allow"),
+        "ask a broader or a narrower question, or let every owner agree to other `list` controls",
+    ))
 }

@@ -1,40 +1,41 @@
-//! How a run spends its epsilon and delta: noise scales and threshold, from the manifest and the controls alone.
+//! How a run spends its epsilon and delta: sensitivities, noise and threshold, from the manifest and the controls alone.
 //!
-//! Nothing here depends on data, so all of it may be shown before the run, and stands in the receipt.
+//! Nothing here depends on data, so all of it may be shown before the run, and stands in the receipt. Every number that
+//! leaves is one of a few bounded integer vector sums, each with noise of its own ([`Part`]); all columns of the table are
+//! computed from those.
+//!
+//! Sensitivities, with L0 groups per unit and B the largest magnitude of one value on its grid: adding or removing a unit
+//! changes a sum vector by at most L0 B in the first norm and sqrt(L0) B in the second. Replacing a unit takes its values
+//! out of L0 groups and puts others into the same or other groups: at most twice that in the first norm, and in the
+//! second the larger of sqrt(2 L0) B (other groups) and sqrt(L0) W (the same groups, W the width of the range).
 
 use serde::{Deserialize, Serialize};
 
-use super::noise::Scale;
-use crate::room::{Controls, Delta, Epsilon, Join, Kind, Manifest, Measure, Reducer};
+use super::accountant::{Loss, epsilon_of_rho, rho_for};
+use super::grid::Grid;
+use super::noise::Noise;
+use crate::room::{Adjacency, Controls, Delta, Epsilon, Kind, Manifest, Measure, Mode, NoiseChoice, Reducer};
 
 /// What one run costs each owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
     /// Privacy loss, in millionths.
     pub epsilon_micros: Epsilon,
     /// Failure probability, in units of 1e-15.
     pub delta_femtos: Delta,
+    /// The part of it that adds up whatever way losses are composed: a group of one unit is shown.
+    pub key_delta_femtos: Delta,
+    /// The parts of which the loss is made, for composition that is finer than adding up.
+    pub losses: Vec<Loss>,
     /// Bits told about each identifier.
     pub bits_per_id: u32,
 }
 
 impl Cost {
-    /// Both, one after the other: basic composition.
-    pub(super) fn plus(&self, other: &Self) -> Self {
-        let epsilon = self.epsilon_micros.micros().saturating_add(other.epsilon_micros.micros());
-        let delta = self.delta_femtos.femtos().saturating_add(other.delta_femtos.femtos());
-        Self {
-            epsilon_micros: Epsilon::from_micros(epsilon),
-            delta_femtos: Delta::from_femtos(delta),
-            bits_per_id: self.bits_per_id.saturating_add(other.bits_per_id),
-        }
-    }
-
-    pub(super) fn is_within(&self, limit: &Self) -> bool {
-        self.epsilon_micros <= limit.epsilon_micros
-            && self.delta_femtos <= limit.delta_femtos
-            && self.bits_per_id <= limit.bits_per_id
+    /// Whether nothing is spent.
+    pub(crate) fn is_nothing(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -44,65 +45,82 @@ impl Cost {
 pub struct MeasureNoise {
     /// The measure's name.
     pub name: String,
-    /// Standard deviation of the noise on the count, or on the sum of the clamped values.
+    /// Standard deviation of the noise on the count, the sum of the clamped values, or the count of one bin; 0 where
+    /// there is none.
     pub standard_deviation: f64,
 }
 
+/// One bounded integer vector sum per group, and its noise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Part {
+    /// How many numbers it has per group.
+    pub(super) width: usize,
+    /// The largest change of all groups' numbers together, in grid steps: in the first norm, and in the second, squared.
+    l1: u128,
+    l2_squared: u128,
+    /// None in modes without noise.
+    pub(super) noise: Option<Noise>,
+    loss: Option<Loss>,
+}
+
+/// What a measure's numbers are, and how a value gets among them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Statistic {
+    /// The count of units, which every group has.
+    Units,
+    /// A sum of clamped values, on its grid; and the largest norm of a unit's values over its groups, in steps.
+    Sum { part: usize, grid: Grid, norm: Option<u64> },
+    /// A sum around the middle of the range, to be divided by the count.
+    Mean { part: usize, grid: Grid },
+    /// Two sums: of values around the middle, and of their squares.
+    Variance { part: usize, grid: Grid, squares_part: usize, squares: Grid },
+    /// A count per bin.
+    Histogram { part: usize, grid: Grid, bins: usize },
+    /// A count per node of a binary tree over the bins, without its root.
+    Tree { part: usize, grid: Grid, bins: usize },
+    /// Computed from the statistics of two other measures.
+    Ratio { numerator: usize, denominator: usize },
+}
+
 /// The mechanisms of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mechanism {
+    /// How answers are protected.
+    pub(crate) mode: Mode,
     /// k: the fewest distinct units of a released group.
-    pub group_size_min: u32,
-    /// What the noisy count above k - 1 must reach for a group to be released.
-    pub threshold: u64,
+    pub(crate) k_min: u32,
+    /// What the noisy count above k - 1 must reach for a group to be released; none where every group is.
+    pub(crate) threshold: Option<u64>,
     /// The most groups to which one unit contributes.
-    pub groups_per_unit: u32,
-    pub(super) count: Scale,
-    pub(super) values: Vec<ValueNoise>,
+    pub(crate) l0: u32,
+    /// What counts as neighbours in this run.
+    pub(crate) adjacency: Adjacency,
+    pub(super) units: Part,
+    /// For open keys: the noise on the number of groups, by which a run with too many ends.
+    pub(super) groups: Option<Part>,
+    pub(super) parts: Vec<Part>,
+    pub(super) statistics: Vec<Statistic>,
     measures: Vec<MeasureNoise>,
     cost: Cost,
-    sentence: String,
 }
 
-/// Bounds and noise of a measure that is not a count.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct ValueNoise {
-    pub(super) clamp: Clamp,
-    pub(super) scale: Scale,
+/// How a run's loss is divided: half goes to the counts, which decide what is released, a twentieth to the number of open
+/// keys, and the rest in equal parts to the other sums.
+#[derive(Clone, Copy)]
+struct Shares {
+    units: u64,
+    groups: u64,
+    each: u64,
 }
 
-/// Brings a value into its range and onto a grid of whole numbers.
-///
-/// The grid is the smallest power of two that leaves at most 2^20 steps, so a sum times the grid is exact in a float.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Clamp {
-    pub(super) low: f64,
-    pub(super) high: f64,
-    /// What is taken off before rounding; 0 for sums, the middle of the range for means.
-    pub(super) center: f64,
-    pub(super) grid: f64,
-    /// The largest magnitude that can come out.
-    pub(super) bound: i64,
-}
-
-const GRID_STEPS: f64 = (1u32 << 20) as f64;
-
-impl Clamp {
-    fn new(measure: &Measure) -> Self {
-        let [low, high] = measure.range.unwrap_or([0.0, 1.0]);
-        let center = if measure.reducer == Reducer::Mean { f64::midpoint(low, high) } else { 0.0 };
-        let magnitude = (low - center).abs().max((high - center).abs());
-        let grid = (magnitude / GRID_STEPS).log2().ceil().exp2();
-        #[expect(clippy::cast_possible_truncation, reason = "at most 2^20 by choice of the grid")]
-        let bound = (magnitude / grid).ceil() as i64;
-        Self { low, high, center, grid, bound }
-    }
-
-    /// Rounds toward zero, so that no magnitude grows. The caller has refused NaN.
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to the bound, which fits")]
-    pub(super) fn to_grid(self, value: f64) -> i64 {
-        let steps = (value.clamp(self.low, self.high) - self.center) / self.grid;
-        (steps as i64).clamp(-self.bound, self.bound)
+impl Shares {
+    const fn of(total: u64, parts: usize, has_open_keys: bool) -> Self {
+        let groups = if has_open_keys { total / 20 } else { 0 };
+        let rest = total - groups;
+        if parts == 0 {
+            return Self { units: rest, groups, each: 0 };
+        }
+        Self { units: rest / 2, groups, each: rest / 2 / parts as u64 }
     }
 }
 
@@ -110,33 +128,104 @@ impl Mechanism {
     /// Derives the mechanisms of a question under the owners' controls.
     #[must_use]
     pub(crate) fn new(manifest: &Manifest, controls: &Controls) -> Self {
-        let groups_per_unit = manifest.max_groups_per_unit().min(controls.groups_per_unit_max);
-        let (epsilon, delta) = per_step(manifest, controls);
-        let measures: Vec<&Measure> = manifest.measures.iter().filter(|m| m.reducer != Reducer::Count).collect();
-        let (count_epsilon, value_epsilon) = split(epsilon, measures.len());
-        let count = laplace(u128::from(groups_per_unit), count_epsilon);
-        let values = measures.iter().map(|measure| {
-            let clamp = Clamp::new(measure);
-            let sensitivity = u128::from(groups_per_unit) * u128::from(clamp.bound.unsigned_abs());
-            ValueNoise { clamp, scale: laplace(sensitivity, value_epsilon) }
-        });
-        let values: Vec<ValueNoise> = values.collect();
-        Self {
-            group_size_min: controls.group_size_min,
-            threshold: threshold(count, delta, groups_per_unit),
-            groups_per_unit,
-            count,
-            measures: describe(manifest, count, &values),
-            values,
-            cost: cost(manifest, controls),
-            sentence: sentence(manifest, controls),
+        let adjacency =
+            if manifest.has_optional_slot() { controls.adjacency.max(Adjacency::Replace) } else { controls.adjacency };
+        let l0 = manifest.max_groups_per_unit().min(controls.l0);
+        let (statistics, shapes) = statistics(&manifest.measures, l0, adjacency);
+        let units = Part::of_ones(1, 1, l0, adjacency);
+        let groups = manifest.has_open_keys().then(|| Part::of_a_total(l0, adjacency));
+        let mut mechanism = Self {
+            mode: controls.mode,
+            k_min: controls.k_min,
+            threshold: None,
+            l0,
+            adjacency,
+            units,
+            groups,
+            parts: shapes,
+            statistics,
+            measures: Vec::new(),
+            cost: Cost::default(),
+        };
+        match (manifest.kind, controls.mode) {
+            (Kind::List, _) => mechanism.cost = list_cost(manifest, controls),
+            (Kind::Analytical, Mode::SealedK) => {}
+            (Kind::Analytical, Mode::SealedDp) => mechanism = mechanism.with_noise(controls),
         }
+        mechanism.measures = mechanism.describe(&manifest.measures);
+        mechanism
+    }
+
+    /// Whether some groups are left out, which takes a delta: where keys are open, or small groups must not be shown.
+    const fn selects(&self) -> bool {
+        self.groups.is_some() || self.k_min > 1
+    }
+
+    fn with_noise(&self, controls: &Controls) -> Self {
+        let (laplace, gaussian) = (self.clone().laplace(controls), self.clone().gaussian(controls));
+        match controls.noise {
+            NoiseChoice::Laplace => laplace,
+            NoiseChoice::Gaussian => gaussian,
+            NoiseChoice::Auto if gaussian.loudness() < laplace.loudness() => gaussian,
+            NoiseChoice::Auto => laplace,
+        }
+    }
+
+    /// The Laplace mechanism: scale = l1 / epsilon.
+    fn laplace(self, controls: &Controls) -> Self {
+        let shares = Shares::of(controls.epsilon_micros.micros(), self.parts.len(), self.groups.is_some());
+        let delta = if self.selects() { controls.delta_femtos } else { Delta::from_femtos(0) };
+        self.noised(controls, shares, (delta, delta), Part::laplace)
+    }
+
+    /// The Gaussian mechanism: variance = l2^2 / (2 rho), with the rho that a run's epsilon and delta allow. Half of delta
+    /// is for groups that are shown and should not be, where there are any.
+    fn gaussian(self, controls: &Controls) -> Self {
+        let delta = controls.delta_femtos.femtos();
+        let for_keys = if self.selects() { delta / 2 } else { 0 };
+        let rho = rho_for(controls.epsilon_micros.micros(), femtos(delta - for_keys));
+        let shares = Shares::of(rho, self.parts.len(), self.groups.is_some());
+        self.noised(controls, shares, (controls.delta_femtos, Delta::from_femtos(for_keys)), Part::gaussian)
+    }
+
+    fn noised(
+        mut self,
+        controls: &Controls,
+        shares: Shares,
+        (delta, key_delta): (Delta, Delta),
+        noise: impl Fn(&mut Part, u64),
+    ) -> Self {
+        noise(&mut self.units, shares.units);
+        self.parts.iter_mut().for_each(|part| noise(part, shares.each));
+        if let Some(groups) = &mut self.groups {
+            noise(groups, shares.groups);
+        }
+        // Where the number of open keys can end a run, it takes half of what is there for keys.
+        let for_groups = if self.groups.is_some() { 2.0 } else { 1.0 };
+        let per_group = femtos(key_delta.femtos()) / for_groups / f64::from(self.l0);
+        let selects = self.selects();
+        self.threshold = self.units.noise.filter(|_| selects).map(|noise| noise.threshold(per_group));
+        let losses = [Some(&self.units), self.groups.as_ref()].into_iter().flatten().chain(&self.parts);
+        self.cost = Cost {
+            epsilon_micros: controls.epsilon_micros,
+            delta_femtos: delta,
+            key_delta_femtos: key_delta,
+            losses: losses.filter_map(|part| part.loss).collect(),
+            bits_per_id: 0,
+        };
+        self
+    }
+
+    /// How loud the noise is as a whole: comparable between two choices for the same parts.
+    fn loudness(&self) -> f64 {
+        let deviation = |part: &Part| part.noise.map_or(0.0, |noise| noise.standard_deviation().ln());
+        deviation(&self.units) + self.parts.iter().map(deviation).sum::<f64>()
     }
 
     /// What the run costs each owner.
     #[must_use]
-    pub(crate) const fn cost(&self) -> Cost {
-        self.cost
+    pub(crate) const fn cost(&self) -> &Cost {
+        &self.cost
     }
 
     /// The noise of each measure.
@@ -145,110 +234,220 @@ impl Mechanism {
         &self.measures
     }
 
-    /// What is promised, and what is not, in a sentence.
+    /// The name of the noise.
     #[must_use]
-    pub(crate) fn sentence(&self) -> &str {
-        &self.sentence
+    pub(crate) const fn noise_name(&self) -> &'static str {
+        match self.units.noise {
+            Some(Noise::Laplace(_)) => "discrete Laplace",
+            Some(Noise::Gaussian(_)) => "discrete Gaussian",
+            None => "none",
+        }
+    }
+
+    /// The epsilon that the parts come to by themselves, at the delta that is left for it: never above what is agreed.
+    #[must_use]
+    pub(crate) fn computed_epsilon(&self) -> f64 {
+        let (mut pure, mut rho) = (0, 0);
+        for loss in &self.cost.losses {
+            match loss {
+                Loss::Pure { epsilon_micros } => pure += epsilon_micros,
+                Loss::Gaussian { rho_picos } => rho += rho_picos,
+            }
+        }
+        let delta = self.cost.delta_femtos.femtos() - self.cost.key_delta_femtos.femtos();
+        let gaussian = if rho == 0 { 0.0 } else { epsilon_of_rho(rho, femtos(delta)) };
+        as_micros(pure) + gaussian
+    }
+
+    /// Numbers per group, besides the count.
+    pub(super) fn width(&self) -> usize {
+        self.parts.iter().map(|part| part.width).sum()
+    }
+
+    /// Where a part's numbers begin among those of a group.
+    pub(super) fn offset(&self, part: usize) -> usize {
+        self.parts[..part].iter().map(|part| part.width).sum()
+    }
+
+    /// The largest magnitude of one unit's contribution to each number of a group, in grid steps.
+    pub(super) fn bounds(&self) -> Vec<u64> {
+        let mut bounds = vec![1; self.width()];
+        for statistic in &self.statistics {
+            if let Statistic::Sum { part, grid, .. } | Statistic::Mean { part, grid } = *statistic {
+                bounds[self.offset(part)] = grid.bound();
+            }
+        }
+        bounds
+    }
+
+    /// How many groups a run may have: what the noise on their number can still tell from too many.
+    pub(super) fn groups_max(&self, cells_max: usize) -> i128 {
+        let margin = self.groups.and_then(|part| part.noise).map_or(0, |noise| noise.reach(self.groups_delta()));
+        i128::try_from(cells_max).unwrap_or(i128::MAX) - i128::from(margin)
+    }
+
+    fn groups_delta(&self) -> f64 {
+        femtos(self.cost.key_delta_femtos.femtos()) / 2.0
+    }
+
+    fn describe(&self, measures: &[Measure]) -> Vec<MeasureNoise> {
+        let deviation = |part: &Part| part.noise.map_or(0.0, Noise::standard_deviation);
+        let of = |statistic: &Statistic| match *statistic {
+            Statistic::Units => deviation(&self.units),
+            Statistic::Sum { part, grid, .. } | Statistic::Mean { part, grid } | Statistic::Variance { part, grid, .. } => {
+                deviation(&self.parts[part]) * grid.step
+            }
+            Statistic::Histogram { part, .. } | Statistic::Tree { part, .. } => deviation(&self.parts[part]),
+            Statistic::Ratio { .. } => 0.0,
+        };
+        let named = measures.iter().zip(&self.statistics);
+        named
+            .map(|(measure, statistic)| MeasureNoise {
+                name: measure.name.clone(),
+                standard_deviation: match *statistic {
+                    // A ratio has the noise of what it divides.
+                    Statistic::Ratio { numerator, .. } => of(&self.statistics[numerator]),
+                    _ => of(statistic),
+                },
+            })
+            .collect()
     }
 }
 
-fn has_optional_slot(manifest: &Manifest) -> bool {
-    manifest.slots.iter().any(|slot| slot.join == Join::Optional)
-}
-
-/// Epsilon and delta of one add/remove step.
-///
-/// Where a slot is optional, hiding one party's rows changes a unit instead of removing it. That is two steps, so
-/// each gets half the epsilon, and a delta that group privacy of two brings back to the agreed one:
-/// delta = (1 + e^epsilon') delta'. Powers of 3 bound those of e from above in whole numbers.
-fn per_step(manifest: &Manifest, controls: &Controls) -> (u64, f64) {
-    let (epsilon, delta) = (controls.epsilon_micros.micros(), controls.delta_femtos.femtos());
-    if !has_optional_slot(manifest) {
-        return (epsilon, femtos(delta));
+impl Part {
+    fn new(width: usize, l1: u128, l2_squared: u128) -> Self {
+        Self { width, l1, l2_squared, noise: None, loss: None }
     }
-    let half = epsilon / 2;
-    // The result rounds down by far more than a float can err, since 3 is well above e.
-    let bound = 3f64.powf(as_micros(half).ceil());
-    (half, femtos(delta) / (1.0 + bound))
+
+    /// Counts: a unit adds 1 to `ones` of `width` numbers in each of its groups.
+    fn of_ones(width: usize, ones: u128, l0: u32, adjacency: Adjacency) -> Self {
+        let times = if adjacency == Adjacency::Replace { 2 } else { 1 };
+        let most = u128::from(l0) * ones * times;
+        Self::new(width, most, most)
+    }
+
+    /// One number for the whole table, to which a unit adds up to `l0`.
+    fn of_a_total(l0: u32, adjacency: Adjacency) -> Self {
+        let times = if adjacency == Adjacency::Replace { 2 } else { 1 };
+        let most = u128::from(l0) * times;
+        Self::new(1, most, most * most)
+    }
+
+    /// A sum of values on a grid, and perhaps a largest norm over a unit's groups.
+    fn of_values(grid: Grid, norm: Option<u64>, l0: u32, adjacency: Adjacency) -> Self {
+        let (l0, bound, width) = (u128::from(l0), u128::from(grid.bound()), u128::from(grid.width()));
+        let clipped = norm.map_or(u128::MAX, |norm| u128::from(norm) * u128::from(norm));
+        // A unit that is clipped to a norm C has at most sqrt(L0) C in the first norm.
+        let l1_clipped = norm.map_or(u128::MAX, |norm| ceil_sqrt(l0 * u128::from(norm) * u128::from(norm)));
+        let (l1, l2_squared) = match adjacency {
+            Adjacency::AddRemove => ((l0 * bound).min(l1_clipped), (l0 * bound * bound).min(clipped)),
+            Adjacency::Replace => {
+                let same_or_other = (2 * bound * bound).max(width * width);
+                ((2 * l0 * bound).min(l1_clipped.saturating_mul(2)), (l0 * same_or_other).min(clipped.saturating_mul(4)))
+            }
+        };
+        Self::new(1, l1.max(1), l2_squared.max(1))
+    }
+
+    /// A share of 0 is a defect and ends the process: rounding it up would spend more than is charged.
+    fn laplace(&mut self, epsilon_micros: u64) {
+        self.noise = Some(Noise::laplace(self.l1 * 1_000_000, epsilon_micros.into()));
+        self.loss = Some(Loss::Pure { epsilon_micros });
+    }
+
+    fn gaussian(&mut self, rho_picos: u64) {
+        self.noise = Some(Noise::gaussian(self.l2_squared * 1_000_000_000_000, 2 * u128::from(rho_picos)));
+        self.loss = Some(Loss::Gaussian { rho_picos });
+    }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "at most 1e9 units; exact in a float")]
-fn femtos(delta: u64) -> f64 {
+fn ceil_sqrt(n: u128) -> u128 {
+    let root = n.isqrt();
+    if root * root == n { root } else { root + 1 }
+}
+
+/// What each measure computes, and the parts that it needs.
+fn statistics(measures: &[Measure], l0: u32, adjacency: Adjacency) -> (Vec<Statistic>, Vec<Part>) {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut add = |part: Part| {
+        parts.push(part);
+        parts.len() - 1
+    };
+    let index_of = |name: &Option<String>| {
+        let is_it = |measure: &Measure| Some(&measure.name) == name.as_ref();
+        measures.iter().position(is_it).unwrap_or(usize::MAX)
+    };
+    let of = |measure: &Measure| {
+        let range = measure.range.unwrap_or([0.0, 1.0]);
+        let values = |grid, norm| Part::of_values(grid, norm, l0, adjacency);
+        match measure.reducer {
+            Reducer::Count => Statistic::Units,
+            Reducer::Sum => {
+                let grid = Grid::new(range, 0.0);
+                let norm = measure.l2.map(|l2| steps_of_norm(l2, grid));
+                Statistic::Sum { part: add(values(grid, norm)), grid, norm }
+            }
+            Reducer::Mean => {
+                let grid = Grid::centered(range);
+                Statistic::Mean { part: add(values(grid, None)), grid }
+            }
+            Reducer::Variance => {
+                let grid = Grid::centered(range);
+                let most = ((range[1] - range[0]) / 2.0).powi(2);
+                let squares = Grid::centered([0.0, most]);
+                let part = add(values(grid, None));
+                Statistic::Variance { part, grid, squares_part: add(values(squares, None)), squares }
+            }
+            Reducer::Histogram => {
+                let bins = measure.bins();
+                let part = add(Part::of_ones(bins, 1, l0, adjacency));
+                Statistic::Histogram { part, grid: Grid::centered(range), bins }
+            }
+            Reducer::Quantiles | Reducer::Cdf => {
+                let bins = measure.bins();
+                let levels = u128::from(bins.trailing_zeros());
+                let part = add(Part::of_ones(2 * bins - 2, levels, l0, adjacency));
+                Statistic::Tree { part, grid: Grid::centered(range), bins }
+            }
+            Reducer::Ratio => Statistic::Ratio {
+                numerator: index_of(&measure.numerator),
+                denominator: index_of(&measure.denominator),
+            },
+        }
+    };
+    let statistics = measures.iter().map(of).collect();
+    (statistics, parts)
+}
+
+/// The norm in whole steps, rounded down.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, as it should")]
+fn steps_of_norm(l2: f64, grid: Grid) -> u64 {
+    ((l2 / grid.step) as u64).clamp(1, 1 << 40)
+}
+
+/// In or out, and which segment: log2(segments + 1), rounded up. With randomised response it is a loss instead.
+fn list_cost(manifest: &Manifest, controls: &Controls) -> Cost {
+    match controls.list.rr_epsilon_micros {
+        Some(epsilon) => Cost {
+            epsilon_micros: epsilon,
+            losses: vec![Loss::Pure { epsilon_micros: epsilon.micros() }],
+            ..Cost::default()
+        },
+        None => {
+            let answers = manifest.segments().len() + 1;
+            Cost { bits_per_id: answers.next_power_of_two().trailing_zeros(), ..Cost::default() }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "at most 1e12 units; exact in a float")]
+pub(super) fn femtos(delta: u64) -> f64 {
     delta as f64 * 1e-15
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most 1e8 units; exact in a float")]
-fn as_micros(epsilon: u64) -> f64 {
+pub(super) fn as_micros(epsilon: u64) -> f64 {
     epsilon as f64 * 1e-6
-}
-
-/// Half for the count, which also decides what is released, and the rest in equal parts.
-const fn split(epsilon: u64, values: usize) -> (u64, u64) {
-    if values == 0 { (epsilon, 0) } else { (epsilon / 2, epsilon / 2 / values as u64) }
-}
-
-/// The Laplace mechanism: scale = sensitivity / epsilon. An epsilon of 0 is a defect and ends the process: rounding it
-/// up would spend more than is charged.
-fn laplace(sensitivity: u128, epsilon_micros: u64) -> Scale {
-    Scale::new(sensitivity * 1_000_000, u128::from(epsilon_micros))
-}
-
-/// The least t for which a group of one unit above k - 1 is released with probability at most delta / groups.
-///
-/// P(1 + X >= t) = e^(-(t-1)/b) / (1 + e^(-1/b)) <= e^(-(t-1)/b) for discrete Laplace X of scale b; the denominator
-/// is dropped and the result rounded up, which errs on the safe side. Counts enter as max(0, n - (k-1)) and 0 is
-/// never released, so that no group below k leaves and the shift costs no privacy.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and far below 2^53")]
-fn threshold(count: Scale, delta: f64, groups_per_unit: u32) -> u64 {
-    let reach = count.as_f64() * (f64::from(groups_per_unit) / delta).ln();
-    2 + reach.ceil() as u64
-}
-
-fn describe(manifest: &Manifest, count: Scale, values: &[ValueNoise]) -> Vec<MeasureNoise> {
-    let mut values = values.iter();
-    let noise_of = |measure: &Measure| match measure.reducer {
-        Reducer::Count => count.standard_deviation(),
-        _ => values.next().map_or(0.0, |value| value.scale.standard_deviation() * value.clamp.grid),
-    };
-    let deviations: Vec<f64> = manifest.measures.iter().map(noise_of).collect();
-    let named = manifest.measures.iter().zip(deviations);
-    named.map(|(measure, standard_deviation)| MeasureNoise { name: measure.name.clone(), standard_deviation }).collect()
-}
-
-fn cost(manifest: &Manifest, controls: &Controls) -> Cost {
-    match manifest.kind {
-        Kind::Analytical => {
-            Cost { epsilon_micros: controls.epsilon_micros, delta_femtos: controls.delta_femtos, bits_per_id: 0 }
-        }
-        Kind::List => {
-            // In or out, and which segment: log2(segments + 1), rounded up.
-            let answers = manifest.segments().len() + 1;
-            let bits = answers.next_power_of_two().trailing_zeros();
-            Cost { epsilon_micros: Epsilon::from_micros(0), delta_femtos: Delta::from_femtos(0), bits_per_id: bits }
-        }
-    }
-}
-
-fn sentence(manifest: &Manifest, controls: &Controls) -> String {
-    match manifest.kind {
-        Kind::Analytical => {
-            let change = if has_optional_slot(manifest) { "replaced" } else { "removed" };
-            format!(
-                "Whatever this code does, the probability of any released result changes by at most a factor \
-                 e^epsilon with epsilon = {}, except with probability delta = {}, if all rows of one unit are {change}; \
-                 no group of fewer than {} units is released. This assumes an honest host and one id per unit, and \
-                 does not protect parameters, the code itself, or facts that hold for whole groups.",
-                controls.epsilon_micros, controls.delta_femtos, controls.group_size_min
-            )
-        }
-        Kind::List => format!(
-            "For each identifier that the recipient already holds it learns at most {} bit(s) from this run, computed \
-             from that identifier's rows alone; order and duplicates carry nothing. No noise is added: this is not \
-             differential privacy. A list of fewer than {} identifiers is not released.",
-            cost(manifest, controls).bits_per_id,
-            controls.list_size_min
-        ),
-    }
 }
 
 #[cfg(test)]
@@ -256,90 +455,131 @@ mod tests {
     use super::*;
     use crate::room::MEASURES_MAX;
 
-    fn measure(reducer: Reducer, range: [f64; 2]) -> Measure {
-        Measure { name: "m".into(), reducer, range: Some(range) }
+    fn manifest(join: &str, groups: &str, measures: &str) -> Manifest {
+        let text = format!(
+            "version = 1\nname = \"t\"\nkind = \"analytical\"\nisolation = \"sealed\"\ndescription = \"t\"\n\
+             [[view]]\nslot = \"a\"\njoin = \"required\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
+             [[view]]\nslot = \"b\"\njoin = \"{join}\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
+             [[group]]\nname = \"g\"\n{groups}\n[[measure]]\nname = \"n\"\nreducer = \"count\"\n{measures}\
+             [bounds]\nmax_rows_per_unit = 10\nmax_groups_per_unit = 4\n"
+        );
+        Manifest::parse(text.as_bytes()).unwrap()
+    }
+
+    const CLOSED: &str = "domain = [\"a\", \"b\"]";
+    const SUM: &str = "[[measure]]\nname = \"s\"\nreducer = \"sum\"\nrange = [0.0, 10.0]\n";
+
+    fn controls(noise: NoiseChoice, epsilon: u64, delta: u64) -> Controls {
+        let (epsilon_micros, delta_femtos) = (Epsilon::from_micros(epsilon), Delta::from_femtos(delta));
+        Controls { noise, epsilon_micros, delta_femtos, ..Controls::default() }
+    }
+
+    fn parts(mechanism: &Mechanism) -> impl Iterator<Item = &Part> {
+        std::iter::once(&mechanism.units).chain(&mechanism.groups).chain(&mechanism.parts)
+    }
+
+    /// Replacing takes values out of four groups and puts others into four: twice what adding changes.
+    #[test]
+    fn an_outer_join_or_the_owners_word_makes_for_replacement() {
+        let inner = Mechanism::new(&manifest("required", CLOSED, SUM), &Controls::default());
+        let outer = Mechanism::new(&manifest("optional", CLOSED, SUM), &Controls::default());
+        let told = Controls { adjacency: Adjacency::Replace, ..Controls::default() };
+        let told = Mechanism::new(&manifest("required", CLOSED, SUM), &told);
+        assert_eq!((inner.adjacency, outer.adjacency), (Adjacency::AddRemove, Adjacency::Replace));
+        assert_eq!((inner.units.l1, inner.units.l2_squared), (4, 4));
+        assert_eq!((outer.units.l1, outer.units.l2_squared), (8, 8));
+        let bound = 10 << 16;
+        assert_eq!((inner.parts[0].l1, inner.parts[0].l2_squared), (4 * bound, 4 * bound * bound));
+        assert_eq!((outer.parts[0].l1, outer.parts[0].l2_squared), (8 * bound, 8 * bound * bound));
+        assert_eq!(outer, told);
+        assert!(outer.threshold > inner.threshold);
+        assert_eq!(outer.cost(), inner.cost(), "the owner is charged what was agreed");
+    }
+
+    /// Where values may lie on both sides of the center, a unit that stays in its group can move by the whole range.
+    #[test]
+    fn a_centered_value_can_move_by_the_width_of_its_range() {
+        let mean = SUM.replace("sum", "mean");
+        let outer = Mechanism::new(&manifest("optional", CLOSED, &mean), &Controls::default());
+        let bound = u128::from(match outer.statistics[1] {
+            Statistic::Mean { grid, .. } => grid.bound(),
+            _ => 0,
+        });
+        assert_eq!(outer.parts[0].l2_squared, 4 * 4 * bound * bound);
     }
 
     #[test]
-    fn clamping_keeps_to_range_grid_and_bound() {
-        for (reducer, range) in
-            [(Reducer::Sum, [0.0, 10_000.0]), (Reducer::Sum, [-7.5, 3.0]), (Reducer::Mean, [0.1, 0.2])]
-        {
-            let clamp = Clamp::new(&measure(reducer, range));
-            assert_eq!(clamp.grid.log2().fract(), 0.0, "the grid is a power of two");
-            for value in [f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, -0.0, 1e-300, range[0], range[1], 5.0] {
-                let steps = clamp.to_grid(value);
-                assert!(steps.abs() <= clamp.bound);
-                #[expect(clippy::cast_precision_loss, reason = "small in this test")]
-                let back = steps as f64 * clamp.grid + clamp.center;
-                let clamped = value.clamp(range[0], range[1]);
-                assert!((back - clamped).abs() <= clamp.grid, "{value} became {back}");
+    fn a_norm_bounds_what_a_unit_changes_over_all_of_its_groups() {
+        let clipped = SUM.replace("range = [0.0, 10.0]", "range = [0.0, 10.0]\nl2 = 10.0");
+        let mechanism = Mechanism::new(&manifest("required", CLOSED, &clipped), &Controls::default());
+        let bound: u128 = 10 << 16;
+        assert_eq!((mechanism.parts[0].l1, mechanism.parts[0].l2_squared), (2 * bound, bound * bound));
+    }
+
+    /// The loss of each part is its sensitivity over its noise; all parts together never lose more than is charged.
+    #[test]
+    #[expect(clippy::cast_precision_loss, reason = "for comparison alone")]
+    fn no_more_is_spent_than_is_charged() {
+        let sums: String = (0..MEASURES_MAX - 1).map(|at| SUM.replace("\"s\"", &format!("\"s{at}\""))).collect();
+        for (join, groups, noise) in [
+            ("required", CLOSED, NoiseChoice::Laplace),
+            ("optional", CLOSED, NoiseChoice::Gaussian),
+            ("required", "", NoiseChoice::Laplace),
+            ("optional", "", NoiseChoice::Gaussian),
+        ] {
+            for epsilon in [10_000, 1_000_000, 10_000_000] {
+                let mechanism = Mechanism::new(&manifest(join, groups, &sums), &controls(noise, epsilon, 1_000_000));
+                assert!(mechanism.computed_epsilon() <= as_micros(epsilon) * (1.0 + 1e-9));
+                for part in parts(&mechanism) {
+                    let deviation = part.noise.unwrap().standard_deviation();
+                    match part.loss.unwrap() {
+                        Loss::Pure { epsilon_micros } => {
+                            let least = std::f64::consts::SQRT_2 * part.l1 as f64 / as_micros(epsilon_micros);
+                            assert!(deviation >= least * 0.99 || least < 2.0, "{deviation} below {least}");
+                        }
+                        Loss::Gaussian { rho_picos } => {
+                            let least = (part.l2_squared as f64 / (2.0 * rho_picos as f64 * 1e-12)).sqrt();
+                            assert!(deviation >= least * 0.999, "{deviation} below {least}");
+                        }
+                    }
+                }
             }
         }
     }
 
     #[test]
-    fn an_optional_slot_halves_epsilon_and_shrinks_delta() {
-        let manifest = |join: &str| {
-            let text = format!(
-                "version = 1\nname = \"t\"\nkind = \"analytical\"\nisolation = \"sealed\"\ndescription = \"t\"\n\
-                 [[view]]\nslot = \"a\"\njoin = \"required\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
-                 [[view]]\nslot = \"b\"\njoin = \"{join}\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
-                 [[group]]\nname = \"g\"\ndomain = [\"a\"]\n[[measure]]\nname = \"n\"\nreducer = \"count\"\n\
-                 [bounds]\nmax_rows_per_unit = 10\n"
+    fn the_smaller_noise_is_chosen() {
+        let choose = |measures: &str| {
+            let mechanism = Mechanism::new(
+                &manifest("required", CLOSED, measures),
+                &controls(NoiseChoice::Auto, 1_000_000, 1_000_000_000),
             );
-            Manifest::parse(text.as_bytes()).unwrap()
+            mechanism.noise_name()
         };
-        let controls = Controls::default();
-        let (inner, outer) =
-            (Mechanism::new(&manifest("required"), &controls), Mechanism::new(&manifest("optional"), &controls));
-        assert!((outer.count.as_f64() / inner.count.as_f64() - 2.0).abs() < 1e-9);
-        assert!(outer.threshold > 2 * inner.threshold);
-        assert_eq!(outer.cost(), inner.cost(), "the owner is charged what was agreed");
-        for (epsilon, delta) in [(1_000_000, 1_000_000), (10_000_000, 1), (10_000, 1), (1_000_000, 1)] {
-            let controls = Controls {
-                epsilon_micros: Epsilon::from_micros(epsilon),
-                delta_femtos: Delta::from_femtos(delta),
-                ..Controls::default()
-            };
-            let (half, per_step) = per_step(&manifest("optional"), &controls);
-            assert!(2 * half <= epsilon);
-            let both = (1.0 + as_micros(half).exp()) * per_step;
-            assert!(both <= femtos(delta), "group privacy of two at epsilon {epsilon}: {both} of {delta} femtos");
-        }
+        assert_eq!(choose(""), "discrete Laplace");
+        let many: String = (0..40).map(|at| SUM.replace("\"s\"", &format!("\"s{at}\""))).collect();
+        assert_eq!(choose(&many), "discrete Gaussian");
     }
 
     #[test]
-    #[expect(clippy::cast_precision_loss, reason = "small in this test")]
-    fn no_more_epsilon_is_spent_than_is_charged() {
-        let sums: String = (0..MEASURES_MAX - 1)
-            .map(|at| format!("[[measure]]\nname = \"s{at}\"\nreducer = \"sum\"\nrange = [0.0, 1.0]\n"))
-            .collect();
-        for join in ["required", "optional"] {
-            let text = format!(
-                "version = 1\nname = \"t\"\nkind = \"analytical\"\nisolation = \"sealed\"\ndescription = \"t\"\n\
-                 [[view]]\nslot = \"a\"\njoin = \"required\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
-                 [[view]]\nslot = \"b\"\njoin = \"{join}\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
-                 [[group]]\nname = \"g\"\ndomain = [\"a\"]\n[[measure]]\nname = \"n\"\nreducer = \"count\"\n{sums}\
-                 [bounds]\nmax_rows_per_unit = 10\n"
-            );
-            let manifest = Manifest::parse(text.as_bytes()).unwrap();
-            // The smallest epsilon that a room accepts.
-            let controls = Controls { epsilon_micros: Epsilon::from_micros(10_000), ..Controls::default() };
-            let mechanism = Mechanism::new(&manifest, &controls);
-            let steps = if join == "optional" { 2.0 } else { 1.0 };
-            let spent = 1.0 / mechanism.count.as_f64()
-                + mechanism.values.iter().map(|noise| noise.clamp.bound as f64 / noise.scale.as_f64()).sum::<f64>();
-            assert!(steps * spent <= 0.01 * (1.0 + 1e-9), "{join}: {}", steps * spent);
-        }
+    fn a_closed_domain_without_k_takes_no_threshold_and_no_delta() {
+        let noise = NoiseChoice::Laplace;
+        let of = |groups, k_min| {
+            let controls = Controls { k_min, ..controls(noise, 1_000_000, 1_000_000) };
+            let mechanism = Mechanism::new(&manifest("required", groups, SUM), &controls);
+            (mechanism.threshold.is_some(), mechanism.cost().delta_femtos.femtos())
+        };
+        assert_eq!(of(CLOSED, 1), (false, 0));
+        assert_eq!(of(CLOSED, 2), (true, 1_000_000));
+        assert_eq!(of("", 1), (true, 1_000_000));
     }
 
+    /// Published thresholds are for one group per unit, with all of delta; see the golden numbers of `noise`.
     #[test]
-    fn thresholds_agree_with_published_values() {
-        // Discrete Laplace thresholds for one group, with the denominator 1 + e^(-1/b): (b, delta) -> tau.
-        for (scale, delta, exact) in [(1, 1e-6, 15), (1, 1e-9, 22), (2, 1e-6, 28), (10, 1e-6, 133), (10, 1e-9, 202)] {
-            let tau = threshold(Scale::new(scale, 1), delta, 1);
-            assert!((exact..=exact + exact / 10 + 1).contains(&tau), "b = {scale}: {tau}, exact is {exact}");
-        }
+    fn the_threshold_is_that_of_the_noise_at_its_part_of_delta() {
+        let mechanism =
+            Mechanism::new(&manifest("required", CLOSED, ""), &controls(NoiseChoice::Laplace, 4_000_000, 4_000_000));
+        // Four groups at epsilon 4: scale 1, and delta 1e-9 for each.
+        assert_eq!((mechanism.units.noise, mechanism.threshold), (Some(Noise::laplace(4_000_000, 4_000_000)), Some(22)));
     }
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -28,6 +28,14 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// The room's files are served under this URL, and no other URL is.
 pub(super) const URL: &str = "room://view";
 
+/// A file's identity and times. Whoever changes a file's content cannot set the time of its last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    file: (u64, u64, u64),
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
 /// A regular file of the room, open for reading.
 pub(super) struct SourceFile {
     file: std::fs::File,
@@ -45,6 +53,16 @@ impl SourceFile {
 
     pub(super) const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// What tells this file, as it is now, from any other, and from itself with other content.
+    pub(super) fn stamp(&self) -> io::Result<Stamp> {
+        let metadata = self.file.metadata()?;
+        let [modified, changed] = [
+            (metadata.mtime(), metadata.mtime_nsec()),
+            (metadata.ctime(), metadata.ctime_nsec()),
+        ];
+        Ok(Stamp { file: (metadata.dev(), metadata.ino(), metadata.len()), modified, changed })
     }
 
     /// SHA-256 of the whole file.

@@ -33,7 +33,7 @@ use crate::error::Result;
 use crate::files;
 use crate::room::{BoundView, Column, ColumnType, Join, Slot, Source, View};
 
-const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2, digest_sources: false };
+const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2 };
 
 /// A room's folder, with a symlinked secret outside of it.
 struct Folder {
@@ -76,7 +76,7 @@ impl Folder {
             agreed.push((bind(view.clone(), slot, schema_sha256), slot));
         }
         let agreed: Vec<_> = agreed.iter().map(|(bound, slot)| (bound, *slot)).collect();
-        let mut stream = open(&self.dir, &agreed, max_rows, &resources)?;
+        let mut stream = open(&self.dir, &agreed, max_rows, &resources, None)?;
         let mut units = Vec::new();
         while let Some(chunk) = stream.next_chunk()? {
             assert!(!chunk.is_empty() && chunk.len() <= 256);
@@ -151,6 +151,7 @@ fn view(id: &str, sql: &str, sources: &[(&str, &str)]) -> View {
         id: id.into(),
         owner: "owner".into(),
         unit: "unit".into(),
+        lineage: "owner".into(),
         sql: sql.into(),
         sources: sources.iter().map(source).collect(),
     }
@@ -204,7 +205,7 @@ fn units_come_in_key_order_with_their_rows() {
 fn a_changed_schema_is_refused() {
     let (folder, view) = sample();
     let bound = bind(view, &int_slot(), "00".repeat(32));
-    let fault = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY).err().unwrap();
+    let fault = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY, None).err().unwrap();
     expect![[r#"
         VIEW_CHANGED: the columns of view v are not those that were agreed
         hint: compose a new agreement, or restore the agreed files"#]]
@@ -883,10 +884,10 @@ fn little_memory_spills_and_gives_the_same_units() {
     let slot = slot("s", Join::Required, &[("a", ColumnType::Int64), ("b", ColumnType::Utf8)]);
     let bound = [(view.clone(), slot.clone()), (view, slot)];
     let plenty =
-        folder.units(&bound, 5, Resources { memory_bytes: 2 << 30, threads: 3, digest_sources: false }).unwrap();
+        folder.units(&bound, 5, Resources { memory_bytes: 2 << 30, threads: 3 }).unwrap();
     assert_eq!(plenty.len(), 50_021);
     for memory_bytes in [8 << 20, 80 << 20] {
-        let little = folder.units(&bound, 5, Resources { memory_bytes, threads: 3, digest_sources: false }).unwrap();
+        let little = folder.units(&bound, 5, Resources { memory_bytes, threads: 3 }).unwrap();
         assert!(plenty == little);
     }
 }
@@ -947,7 +948,7 @@ fn the_spill_folder_is_private_and_goes_with_the_stream() {
     let (folder, view) = sample();
     let schema_sha256 = describe(&folder.dir, &view).unwrap().sha256();
     let bound = bind(view, &int_slot(), schema_sha256);
-    let mut stream = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY).unwrap();
+    let mut stream = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY, None).unwrap();
     let scratch = stream._scratch.path().to_owned();
     assert_eq!(std::fs::metadata(&scratch).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(stream.next_chunk().unwrap().unwrap().len(), 2);

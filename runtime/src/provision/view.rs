@@ -14,18 +14,19 @@ use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTable
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Signature, Volatility};
+use datafusion::functions::expr_fn::btrim;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Signature, Volatility, lit};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use futures::TryStreamExt;
 
-use super::folder::{Folder, SourceFile, URL};
+use super::folder::{Folder, SourceFile, Stamp, URL};
 use super::schema::{KeyType, ViewSchema, sortable};
 use super::session::{Share, sorters, state};
 use super::sort;
 use super::table::FileTable;
-use super::{Access, SourceDigest};
+use super::{Access, Snapshot, SourceDigest};
 use crate::error::{Code, Fault, Result};
 use crate::room::{Slot, View};
 
@@ -90,14 +91,20 @@ impl PlannedView {
         Ok((rows, rows && self.has_any(with_unit).await?))
     }
 
-    /// What the view's files hold, by digest.
-    pub(super) fn digests(&self) -> Result<Vec<SourceDigest>> {
+    /// Whether the view's files are those that were digested.
+    pub(super) fn check(&self, snapshot: &Snapshot) -> Result<()> {
         let view = self.schema.view();
-        let digest = |(path, file): (&String, &Arc<SourceFile>)| {
-            let sha256 = file.sha256().map_err(|error| unreadable_source(view, path, error.to_string()))?;
-            Ok(SourceDigest { view: view.into(), source: path.clone(), sha256 })
+        let is_same = |(path, file): (&String, &Arc<SourceFile>)| {
+            file.stamp().is_ok_and(|stamp| snapshot.stamp(view, path) == Some(stamp))
         };
-        self.paths.iter().zip(&self.files).map(digest).collect()
+        if self.paths.iter().zip(&self.files).all(is_same) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Code::ViewUnreadable,
+            format!("a file of view {view} was replaced while the run began"),
+            "run again when no one writes to the view's files",
+        ))
     }
 
     /// Whether every file still is what it was when it was opened.
@@ -117,7 +124,13 @@ impl PlannedView {
             rows = rows.filter(column(&required.name).is_not_null())?;
         }
         // By position: a slot may ask for the unit column too, and names need not differ from the unit's.
-        let unit = cast(&self.unit, key.data_type()).alias("unit");
+        let mut unit = cast(&self.unit, key.data_type());
+        if key == KeyType::Utf8 {
+            // Space around a text is no part of whose it is, and a text of nothing is no one's.
+            unit = btrim(vec![unit]);
+            rows = rows.filter(unit.clone().not_eq(lit("")))?;
+        }
+        let unit = unit.alias("unit");
         let columns = slot
             .columns
             .iter()
@@ -181,6 +194,17 @@ struct OpenSource {
     name: String,
     format: SourceFormat,
     file: Arc<SourceFile>,
+}
+
+/// What a view's files hold, by digest; no row is looked at.
+pub(super) fn digest(access: &dyn Access, view: &View) -> Result<Vec<(SourceDigest, Stamp)>> {
+    let digest = |source: OpenSource| {
+        let refuse = |error: std::io::Error| unreadable_source(&view.id, &source.path, error.to_string());
+        let stamp = source.file.stamp().map_err(refuse)?;
+        let sha256 = source.file.sha256().map_err(refuse)?;
+        Ok((SourceDigest { view: view.id.clone(), source: source.path.clone(), sha256 }, stamp))
+    };
+    open_sources(access, view)?.into_iter().map(digest).collect()
 }
 
 fn open_sources(access: &dyn Access, view: &View) -> Result<Vec<OpenSource>> {

@@ -30,7 +30,12 @@ pub(crate) struct Sealed {
     pub(crate) seed: String,
     pub(crate) started_at: String,
     pub(crate) finished_at: String,
-    pub(crate) figures: Figures,
+    /// The key of a list's pseudonyms, in hex.
+    pub(crate) destination_key: String,
+    /// None where the run ended before they were known.
+    pub(crate) figures: Option<Figures>,
+    /// Why a run that read data has no result.
+    pub(crate) cause: Option<String>,
     /// What the views read, by digest.
     pub(crate) sources: Vec<SourceDigest>,
 }
@@ -124,7 +129,16 @@ mod tests {
             let time = || "2026-01-01T00:00:00Z".to_owned();
             let (run_id, seed) = ("00".repeat(16), "11".repeat(32));
             let sources = Vec::new();
-            let part = Sealed { run_id, seed, started_at: time(), finished_at: time(), figures, sources };
+            let part = Sealed {
+                run_id,
+                seed,
+                destination_key: "22".repeat(32),
+                started_at: time(),
+                finished_at: time(),
+                figures: (figure > 0).then_some(figures),
+                cause: (figure == 0).then(|| "TIMED_OUT: a unit ran into the wall clock".into()),
+                sources,
+            };
             let sealed = part.seal(&auditor).unwrap();
             let opened = open(&sealed, &identity).unwrap();
             assert!(opened.figures == part.figures && opened.seed == part.seed);

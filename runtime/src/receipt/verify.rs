@@ -18,7 +18,7 @@ use crate::gate::{self, ApprovalRecord, Chain, ListRecord, Signers};
 use crate::journal;
 use crate::parse;
 use crate::principal::Certified;
-use crate::privacy::{self, Charge, MeasureNoise, Mechanism};
+use crate::privacy::{self, Charge, Guarantee, MeasureNoise, Mechanism};
 use crate::room::{Agreement, Manifest, RegistryPin, sha256_hex};
 
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -293,12 +293,19 @@ impl Release<'_> {
         )?;
         findings
             .require(record.runtime == agreement.runtime, "the runtime and its engine are those that were agreed")?;
-        let mechanism = self.mechanism(&agreement, findings)?;
-        let charges = privacy::charges(&agreement, &mechanism);
+        let manifest = self.manifest(&agreement, findings)?;
+        // A repeat costs nothing, and names the run whose answer it is.
+        let charges = match record.repeat_of {
+            None => privacy::charges(&agreement, &manifest),
+            Some(_) => Vec::new(),
+        };
         findings.require(
             record.charges == charges && certificate.charges == charges,
-            "every owner's budget was charged what that costs",
+            "every dataset's budget was charged what that costs",
         )?;
+        if let Some(run) = &record.repeat_of {
+            findings.note(format!("the answer is that of run {run} on the same data, and cost nothing"));
+        }
         findings.require(within_window(&agreement, &record.started_at)?, "the run began within the agreed window")?;
         findings.require(
             released.output_path == destination::path_of(&agreement),
@@ -357,23 +364,27 @@ impl Release<'_> {
         lists.check(&run, approvals).map_err(contradicted)
     }
 
-    fn mechanism(&self, agreement: &Agreement, findings: &mut Findings) -> Result<Mechanism> {
+    fn manifest(&self, agreement: &Agreement, findings: &mut Findings) -> Result<Manifest> {
         let manifest = gate::read(self.dir, &agreement.manifest_path, TEXT_BYTES_MAX, Code::ReceiptInvalid)?;
         let digest = sha256_hex(&manifest);
         findings.require(
             digest == agreement.manifest.sha256 && self.released.manifest_sha256 == digest,
             "the manifest is the one that was agreed",
         )?;
-        let mechanism = Mechanism::new(&Manifest::parse(&manifest).map_err(contradicted)?, &agreement.controls);
+        let manifest = Manifest::parse(&manifest).map_err(contradicted)?;
+        let mechanism = Mechanism::new(&manifest, &agreement.controls);
+        let promised = Guarantee::of(agreement, &manifest);
         let released = self.released;
         findings.require(
-            released.guarantee == mechanism.sentence()
-                && (released.group_size_min, released.threshold, released.groups_per_unit)
-                    == (mechanism.group_size_min, mechanism.threshold, mechanism.groups_per_unit)
+            (&released.guarantee, &released.unprotected) == (&promised.sentence, &promised.unprotected)
+                && agreement.guarantee == promised.sentence
+                && (released.k_min, released.threshold, released.l0)
+                    == (mechanism.k_min, mechanism.threshold, mechanism.l0)
+                && released.mechanism == mechanism.noise_name()
                 && released.noise == reread(mechanism.measures())?,
             "threshold, noise and guarantee follow from the agreed controls",
         )?;
-        Ok(mechanism)
+        Ok(manifest)
     }
 
     /// Whoever has not received the output can still check all the rest.

@@ -74,7 +74,7 @@ pub(crate) struct RegistryPin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Budget {
-    /// The accounts that every run charges: owner, recipient and unit.
+    /// The accounts that every run charges: lineage and unit.
     pub accounts: Vec<String>,
     /// How many runs may be begun.
     pub runs_max: u32,
@@ -185,6 +185,10 @@ pub(crate) struct Agreement {
     pub parameters: Vec<BoundParameter>,
     /// The output controls.
     pub controls: Controls,
+    /// What these terms promise, and what they do not.
+    pub guarantee: String,
+    /// What the code sees besides one unit's rows: results may tell the recipient all of it.
+    pub unprotected: Vec<String>,
     /// What may be spent.
     pub budget: Budget,
     /// Where the result goes.
@@ -206,7 +210,7 @@ pub(crate) struct Agreement {
 
 impl Agreement {
     /// The version of the form that this runtime reads and writes.
-    pub(crate) const VERSION: u32 = 2;
+    pub(crate) const VERSION: u32 = 3;
 
     /// Parses the bytes of an `agreement.json`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
@@ -224,7 +228,7 @@ impl Agreement {
         }
         if !agreement.limits.are_in_range()
             || !(1..=1_000_000).contains(&agreement.budget.runs_max)
-            || !agreement.controls.are_in_range()
+            || agreement.controls.check().is_err()
         {
             return Err(invalid("a limit or control of agreement.json is outside its range"));
         }
@@ -250,10 +254,10 @@ impl Agreement {
         self.owners().chain([self.destination.recipient.as_str()]).collect()
     }
 
-    /// The budget's accounts: what each owner's data has told the recipient, per unit.
-    pub(crate) fn accounts<'a>(owners: impl Iterator<Item = &'a str>, recipient: &str, unit: &str) -> Vec<String> {
-        let owners: BTreeSet<&str> = owners.collect();
-        owners.into_iter().map(|owner| format!("{owner} to {recipient}, per {unit}")).collect()
+    /// The budget's accounts: what each dataset has told, to whomever, per unit.
+    pub(crate) fn accounts(views: &[BoundView], unit: &str) -> Vec<String> {
+        let lineages: BTreeSet<&str> = views.iter().map(|bound| bound.view.lineage.as_str()).collect();
+        lineages.into_iter().map(|lineage| format!("{lineage}, per {unit}")).collect()
     }
 
     /// The owners of the bound views, in slot order.

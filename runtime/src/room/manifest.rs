@@ -105,6 +105,9 @@ pub(crate) struct Parameter {
     /// The smallest and the largest value of a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 2]>,
+    /// The distance of a number's values; 1 for `int64`. Without one, a `float64` has no countable domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
     /// The allowed values of a text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<String>,
@@ -134,7 +137,7 @@ pub(crate) struct Group {
     pub domain: Option<Vec<String>>,
 }
 
-/// How contributions become one number.
+/// How contributions become numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reducer {
@@ -144,19 +147,69 @@ pub(crate) enum Reducer {
     Sum,
     /// The mean of clamped values over units.
     Mean,
+    /// The variance of clamped values over units.
+    Variance,
+    /// How many units lie in each of `bins` equal parts of the range.
+    Histogram,
+    /// The values below which the parts `quantiles` of all units lie.
+    Quantiles,
+    /// The part of all units that lies below each edge of `bins` equal parts of the range.
+    Cdf,
+    /// One `sum` of the manifest divided by another; the question gives no value for it.
+    Ratio,
 }
 
-/// A column of the released table that is not a group.
+impl Reducer {
+    /// Whether a contribution holds a value for it.
+    pub(crate) const fn takes_a_value(self) -> bool {
+        !matches!(self, Self::Count | Self::Ratio)
+    }
+}
+
+/// A measure: one or more columns of the released table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Measure {
-    /// The column's name in the released table.
+    /// The column's name in the released table, or the beginning of several columns' names.
     pub name: String,
     /// How contributions are reduced.
     pub reducer: Reducer,
-    /// The range to which a unit's value is clamped; for `sum` and `mean`.
+    /// The range to which a unit's value is clamped; for all but counts and ratios.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 2]>,
+    /// The largest Euclidean norm of a unit's values over all of its groups; for `sum`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l2: Option<f64>,
+    /// Into how many equal parts the range is cut: a power of two for `quantiles` and `cdf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bins: Option<u32>,
+    /// Which quantiles, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quantiles: Vec<f64>,
+    /// The sum above the line of a ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numerator: Option<String>,
+    /// The sum below the line of a ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denominator: Option<String>,
+}
+
+impl Measure {
+    /// How many parts the range is cut into.
+    #[must_use]
+    pub(crate) fn bins(&self) -> usize {
+        self.bins.map_or(BINS_DEFAULT, |bins| bins as usize)
+    }
+}
+
+/// The groups to release: those that come first by a measure, whatever their keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Top {
+    /// How many.
+    pub limit: u32,
+    /// The measure of one column that orders them, the largest first.
+    pub by: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +218,8 @@ struct Bounds {
     max_rows_per_unit: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_groups_per_unit: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_units: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +252,9 @@ pub(crate) struct Manifest {
     /// The measures.
     #[serde(default, rename = "measure")]
     pub measures: Vec<Measure>,
+    /// The first groups only.
+    #[serde(default)]
+    pub top: Option<Top>,
     bounds: Bounds,
     #[serde(default)]
     list: Option<ListShape>,
@@ -206,6 +264,13 @@ pub(crate) struct Manifest {
 const CELLS_MAX: usize = 100_000;
 /// The most measures: each takes its part of epsilon, which at the smallest epsilon is still at least a millionth.
 pub(crate) const MEASURES_MAX: usize = 64;
+/// The most units that a question is made for, unless it says another number.
+const UNITS_DEFAULT: u64 = 1_000_000_000;
+/// Parts of a range, where the manifest does not say how many.
+const BINS_DEFAULT: usize = 64;
+const BINS_MAX: usize = 1_024;
+/// The most numbers that the host adds up in all cells of a closed domain together.
+const NUMBERS_MAX: usize = 4_000_000;
 /// The most columns of a group key.
 const GROUPS_MAX: usize = 16;
 
@@ -228,6 +293,24 @@ impl Manifest {
     #[must_use]
     pub(crate) fn max_groups_per_unit(&self) -> u32 {
         self.bounds.max_groups_per_unit.unwrap_or(1)
+    }
+
+    /// The most units that the question is made for. Exact counts above it are told as this number.
+    #[must_use]
+    pub(crate) fn max_units(&self) -> u64 {
+        self.bounds.max_units.unwrap_or(UNITS_DEFAULT)
+    }
+
+    /// Whether some slot may have no rows for a unit.
+    #[must_use]
+    pub(crate) fn has_optional_slot(&self) -> bool {
+        self.slots.iter().any(|slot| slot.join == Join::Optional)
+    }
+
+    /// Whether the keys of groups are not known before the run.
+    #[must_use]
+    pub(crate) fn has_open_keys(&self) -> bool {
+        self.groups.iter().any(|group| group.domain.is_none())
     }
 
     /// The segments of a list question.
@@ -253,6 +336,9 @@ impl Manifest {
         self.parameters.iter().try_for_each(Parameter::check)?;
         if !(1..=1_000_000).contains(&self.bounds.max_rows_per_unit) {
             return Err(invalid("`max_rows_per_unit` is outside 1 to 1000000"));
+        }
+        if !(1..=1_000_000_000_000).contains(&self.max_units()) {
+            return Err(invalid("`max_units` is outside 1 to 1000000000000"));
         }
         match self.kind {
             Kind::Analytical => self.check_analytical(),
@@ -286,7 +372,8 @@ impl Manifest {
         if !(1..=10_000).contains(&self.max_groups_per_unit()) {
             return Err(invalid("`max_groups_per_unit` is outside 1 to 10000"));
         }
-        self.measures.iter().try_for_each(Measure::check)?;
+        self.measures.iter().try_for_each(|measure| measure.check(&self.measures))?;
+        self.check_top()?;
         let mut cells = 1usize;
         for group in &self.groups {
             let Some(domain) = &group.domain else { continue };
@@ -303,12 +390,36 @@ impl Manifest {
         if cells > CELLS_MAX {
             return Err(invalid(format!("the groups have {cells} cells, at most {CELLS_MAX} are allowed")));
         }
+        let numbers: usize = self.measures.iter().map(|measure| 1 + 2 * measure.bins.map_or(1, |n| n as usize)).sum();
+        if cells.saturating_mul(numbers) > NUMBERS_MAX {
+            return Err(invalid(format!(
+                "{cells} cells with all bins of all measures are more than {NUMBERS_MAX} numbers"
+            )));
+        }
         Ok(())
     }
 
+    fn check_top(&self) -> Result<()> {
+        let Some(top) = &self.top else { return Ok(()) };
+        if self.has_open_keys() {
+            return Err(invalid("`[top]` needs groups with a `domain`: the order of open keys is not defined"));
+        }
+        if !(1..=10_000).contains(&top.limit) {
+            return Err(invalid("the `limit` of `[top]` is outside 1 to 10000"));
+        }
+        let by = self.measures.iter().find(|measure| measure.name == top.by);
+        let is_a_number = |measure: &Measure| {
+            !matches!(measure.reducer, Reducer::Histogram | Reducer::Quantiles | Reducer::Cdf | Reducer::Ratio)
+        };
+        match by {
+            Some(measure) if is_a_number(measure) => Ok(()),
+            _ => Err(invalid(format!("`[top]` orders by {}, which is no count, sum, mean or variance", top.by))),
+        }
+    }
+
     fn check_list(&self) -> Result<()> {
-        if !self.groups.is_empty() || !self.measures.is_empty() || self.bounds.max_groups_per_unit.is_some() {
-            return Err(invalid("a list question has no groups, measures or `max_groups_per_unit`"));
+        if !self.groups.is_empty() || !self.measures.is_empty() || self.bounds.max_groups_per_unit.is_some() || self.top.is_some() {
+            return Err(invalid("a list question has no groups, measures, `[top]` or `max_groups_per_unit`"));
         }
         if self.segments().is_empty() || self.segments().len() > 256 {
             return Err(invalid("a list question needs `[list]` with 1 to 256 `segments`"));
@@ -332,17 +443,37 @@ impl Parameter {
                 self.name
             )));
         }
+        if self.step.is_some_and(|step| !(1e-9..=1e15).contains(&step) || self.range.is_none()) {
+            return Err(invalid(format!("parameter {}: `step` is outside 1e-9 to 1e15, or of no number", self.name)));
+        }
         self.range.map_or(Ok(()), |range| check_range(&self.name, range))
+    }
+
+    /// How many values it may have: what it can tell the code about whom to look for is bounded by that.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, as it should")]
+    pub(crate) fn domain_size(&self) -> u64 {
+        let step = self.step.or((self.kind == ColumnType::Int64).then_some(1.0));
+        match (self.kind, self.range, step) {
+            (ColumnType::Boolean, ..) => 2,
+            (ColumnType::Utf8, ..) => self.allowed.len() as u64,
+            (_, Some([low, high]), Some(step)) => ((high - low) / step).floor() as u64 + 1,
+            _ => u64::MAX,
+        }
     }
 
     /// Reads a value from its text form, which is also the form it has in the agreement.
     pub(crate) fn read(&self, text: &str) -> Result<Value> {
         let in_range = |number: f64| self.range.is_some_and(|[low, high]| (low..=high).contains(&number));
+        let on_step = |number: f64| match (self.range, self.step) {
+            (Some([low, _]), Some(step)) => ((number - low) / step - ((number - low) / step).round()).abs() < 1e-6,
+            _ => true,
+        };
         let value = match self.kind {
             ColumnType::Boolean => text.parse().ok().map(Value::Boolean),
             #[expect(clippy::cast_precision_loss, reason = "a range is given as floats; its ends are compared as such")]
-            ColumnType::Int64 => text.parse().ok().filter(|n: &i64| in_range(*n as f64)).map(Value::Int64),
-            ColumnType::Float64 => text.parse().ok().filter(|n| in_range(*n)).map(Value::Float64),
+            ColumnType::Int64 => text.parse().ok().filter(|n: &i64| in_range(*n as f64) && on_step(*n as f64)).map(Value::Int64),
+            ColumnType::Float64 => text.parse().ok().filter(|n| in_range(*n) && on_step(*n)).map(Value::Float64),
             _ => self.allowed.iter().find(|allowed| *allowed == text).cloned().map(Value::Utf8),
         };
         value.ok_or_else(|| {
@@ -357,22 +488,50 @@ impl Parameter {
     /// The domain, for people.
     #[must_use]
     pub(crate) fn domain(&self) -> String {
+        let steps = self.step.map(|step| format!(" in steps of {step}")).unwrap_or_default();
         match (self.kind, self.range) {
             (ColumnType::Boolean, _) => "true or false".into(),
-            (ColumnType::Int64, Some([low, high])) => format!("a whole number from {low} to {high}"),
-            (_, Some([low, high])) => format!("a number from {low} to {high}"),
+            (ColumnType::Int64, Some([low, high])) => format!("a whole number from {low} to {high}{steps}"),
+            (_, Some([low, high])) => format!("a number from {low} to {high}{steps}"),
             _ => format!("one of: {}", self.allowed.join(", ")),
         }
     }
 }
 
 impl Measure {
-    fn check(&self) -> Result<()> {
-        match (self.reducer, self.range) {
-            (Reducer::Count, None) => Ok(()),
-            (Reducer::Count, Some(_)) => Err(invalid(format!("measure {}: a count has no `range`", self.name))),
-            (_, None) => Err(invalid(format!("measure {} needs a `range` to which values are clamped", self.name))),
-            (_, Some(range)) => check_range(&self.name, range),
+    fn check(&self, all: &[Self]) -> Result<()> {
+        let has_bins = matches!(self.reducer, Reducer::Histogram | Reducer::Quantiles | Reducer::Cdf);
+        let (is_ratio, is_quantiles) = (self.reducer == Reducer::Ratio, self.reducer == Reducer::Quantiles);
+        let extras = [
+            ("l2", self.l2.is_some(), self.reducer == Reducer::Sum && self.l2.is_some()),
+            ("bins", self.bins.is_some(), has_bins && self.bins.is_some()),
+            ("quantiles", !self.quantiles.is_empty(), is_quantiles),
+            ("numerator", self.numerator.is_some(), is_ratio),
+            ("denominator", self.denominator.is_some(), is_ratio),
+            ("range", self.range.is_some(), self.reducer.takes_a_value()),
+        ];
+        if let Some((field, is_there, _)) = extras.iter().find(|(_, is_there, belongs)| is_there != belongs) {
+            let what = if *is_there { "has no" } else { "needs" };
+            return Err(invalid(format!("measure {}: this reducer {what} `{field}`", self.name)));
+        }
+        if let Some(range) = self.range {
+            check_range(&self.name, range)?;
+        }
+        if self.l2.is_some_and(|l2| !(1e-9..=1e15).contains(&l2)) {
+            return Err(invalid(format!("measure {}: `l2` is outside 1e-9 to 1e15", self.name)));
+        }
+        let bins = self.bins();
+        if has_bins && (!(2..=BINS_MAX).contains(&bins) || (self.reducer != Reducer::Histogram && !bins.is_power_of_two()))
+        {
+            return Err(invalid(format!("measure {}: `bins` is outside 2 to {BINS_MAX}, or no power of two", self.name)));
+        }
+        if !self.quantiles.iter().all(|q| (0.0..=1.0).contains(q)) || self.quantiles.len() > 16 {
+            return Err(invalid(format!("measure {}: `quantiles` are at most 16 numbers from 0 to 1", self.name)));
+        }
+        let is_sum = |name: &String| all.iter().any(|other| other.name == *name && other.reducer == Reducer::Sum);
+        match self.numerator.iter().chain(&self.denominator).find(|name| !is_sum(name)) {
+            Some(name) => Err(invalid(format!("measure {}: {name} is no `sum` of this question", self.name))),
+            None => Ok(()),
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct View {
     pub owner: String,
     /// The column that names the privacy unit.
     pub unit: String,
+    /// The dataset that its rows come from, for the ledger: views of one lineage share a budget, in all rooms of a host.
+    pub lineage: String,
     /// One `SELECT`.
     pub sql: String,
     /// The tables of the SQL.
@@ -98,6 +100,9 @@ struct ViewTerms {
     id: String,
     owner: String,
     unit: String,
+    /// The owner's id where it is not said: all of an owner's data is one dataset.
+    #[serde(default)]
+    lineage: Option<String>,
     sql: String,
     sources: BTreeMap<String, String>,
 }
@@ -214,8 +219,12 @@ impl Room {
     }
 
     fn check_view(&self, view: ViewTerms) -> Result<View> {
-        let ViewTerms { id, owner, unit, sql, sources } = view;
+        let ViewTerms { id, owner, unit, lineage, sql, sources } = view;
         self.check_party(&owner, "view", &id)?;
+        let lineage = lineage.unwrap_or_else(|| owner.clone());
+        if !is_id(&lineage) {
+            return Err(invalid(format!("view {id}: the `lineage` is not of the form [a-z0-9._-]{{1,64}}")));
+        }
         if sources.is_empty() {
             return Err(invalid(format!("view {id} has no `sources`")));
         }
@@ -234,7 +243,7 @@ impl Room {
             }
         }
         let sources = sources.into_iter().map(|(table, path)| Source { table, path }).collect();
-        Ok(View { id, owner, unit, sql, sources })
+        Ok(View { id, owner, unit, lineage, sql, sources })
     }
 
     /// No party's files lie among another's: who owns a file is decided by where it is.

@@ -14,7 +14,7 @@ use super::screen::FEATURES;
 use super::world::{World, world};
 use super::{Figures, ask_in_parallel};
 use crate::error::{Code, Result};
-use crate::privacy::Tally;
+use crate::privacy::{Setting, Tally};
 use crate::provision::{Rows, Unit, UnitKey};
 use crate::room::{Controls, Limits, Manifest};
 
@@ -408,7 +408,7 @@ fn units(count: i64) -> Vec<Unit> {
 fn figures(component: &[u8], limits: &Limits, threads: usize, units: Vec<Unit>) -> Result<Figures> {
     let manifest = Manifest::parse(MANIFEST.as_bytes()).unwrap();
     let question = Question::new(component, &manifest, Vec::new(), limits.clone(), threads).unwrap();
-    let empty = Tally::new(&manifest, &Controls::default(), Vec::new());
+    let empty = Tally::new(&manifest, &Controls::default(), Setting::of_one_owner());
     let mut units = units.into_iter();
     // Chunks of uneven size, so that no two runs cut alike.
     let mut size = 0;

@@ -17,7 +17,6 @@ use crate::clock;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::{self, Chain, REGISTRY_FILE, SIGNATURE_SUFFIX, registry_folder};
-use crate::privacy::Ledger;
 use crate::random::Random;
 
 /// For how long a version of the registry is valid.
@@ -271,7 +270,6 @@ struct Desk<'a> {
     _lock: std::fs::File,
     current: Option<Registry>,
     draft: RegistryFile,
-    is_new_room: bool,
 }
 
 impl<'a> Desk<'a> {
@@ -279,7 +277,6 @@ impl<'a> Desk<'a> {
         let room = gate::read_room(dir)?;
         let lock = lock(dir)?;
         let expires = now + TimeDelta::days(REGISTRY_DAYS);
-        let is_new_room = !dir.exists(registry_folder(1));
         let current = match Chain::read(dir, &room.id) {
             Ok(chain) => Some(chain.current().clone()),
             // Without a signed version there may still be the draft of the first.
@@ -299,7 +296,7 @@ impl<'a> Desk<'a> {
                 next
             }
         };
-        Ok(Self { dir, _lock: lock, current, draft, is_new_room })
+        Ok(Self { dir, _lock: lock, current, draft })
     }
 
     fn with_key(&self, holder: &Holder, key: &PublicKey, custody: Custody, now: DateTime<Utc>) -> Result<RegistryFile> {
@@ -342,9 +339,6 @@ impl<'a> Desk<'a> {
                 format!("version {} of the registry has {} signatures", next.version, signatures.len()),
                 format!("let the others sign it, or remove {folder} to begin anew"),
             ));
-        }
-        if self.is_new_room {
-            Ledger::create(self.dir)?;
         }
         write(self.dir, &format!("{folder}/{REGISTRY_FILE}"), &next.to_bytes())?;
         Ok(next.version)

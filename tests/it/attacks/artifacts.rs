@@ -168,7 +168,7 @@ fn e04_files_that_are_swapped_during_runs() {
                         [&of["component_sha256"], &of["manifest_sha256"]],
                         [&json!(agreed[0]), &json!(agreed[1])]
                     );
-                    assert_eq!(of["group_size_min"], 20);
+                    assert_eq!(of["k_min"], 20);
                     room.take_output(&result.path);
                 }
                 Err(fault) => {

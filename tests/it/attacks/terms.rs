@@ -109,15 +109,15 @@ fn c04_a_weaker_policy() {
     let (room, agreement) = Fixture::with_evil();
     let path = format!("{agreement}/agreement.json");
     let (honest, terms) = (room.read(&path), room.read("room.toml"));
-    room.edit(&path, "\"group_size_min\": 20", "\"group_size_min\": 2");
+    room.edit(&path, "\"k_min\": 20", "\"k_min\": 2");
     room.denied(&agreement, "SUBJECT_MISMATCH");
     room.write(&path, &honest);
 
-    room.edit("room.toml", "group_size_min = 20", "group_size_min = 2");
+    room.edit("room.toml", "k_min = 20", "k_min = 2");
     room.denied(&agreement, "CONTROL_CHANGED");
     // Both sign the weaker numbers, but the owner's own are what they were.
     room.write("room.toml", &terms);
-    room.forge(&agreement, |terms| terms["controls"]["group_size_min"] = json!(2));
+    room.forge(&agreement, |terms| terms["controls"]["k_min"] = json!(2));
     room.denied(&agreement, "CONTROL_CHANGED");
     room.write(&path, &honest);
     super::forge::approvers().iter().for_each(|who| room.approve(&agreement, who));
@@ -417,7 +417,7 @@ fn four_swaps_between_two_approved_agreements() {
         }
         if parts == ["controls"] {
             // They are the same in this room: another agreement's would be looser.
-            swapped["controls"]["group_size_min"] = json!(2);
+            swapped["controls"]["k_min"] = json!(2);
         }
         assert_ne!(swapped, honest);
         // Nobody has signed the mixture,

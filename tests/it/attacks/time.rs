@@ -334,7 +334,7 @@ fn d07_a_room_that_changes_while_it_runs() {
         ("OWNER_MISSING", |room, agreement| {
             fs::remove_file(room.path(&format!("{agreement}/retailer.ana.dsse.json"))).unwrap();
         }),
-        ("CONTROL_CHANGED", |room, _| room.edit("room.toml", "group_size_min = 20", "group_size_min = 21")),
+        ("CONTROL_CHANGED", |room, _| room.edit("room.toml", "k_min = 20", "k_min = 21")),
         ("DESTINATION_CHANGED", |room, _| room.edit("room.toml", "out/reports", "out/elsewhere")),
         ("REVOCATIONS_MISSING", |room, _| fs::remove_dir_all(room.path("revocations/brand")).unwrap()),
         ("AGREEMENT_INVALID", |room, agreement| {

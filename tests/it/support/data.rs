@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
 
 /// How many households the retailer knows. A number that turns up nowhere by chance.
 pub(crate) const HOUSEHOLDS: i64 = 397;
@@ -115,6 +118,24 @@ pub(super) fn write(data: &Path) {
         &data.join("brand/redemptions.parquet"),
         &[("household_id", ints(households)), ("campaign_id", ints(campaigns))],
     );
+}
+
+/// Writes the same rows into every Parquet file below `data`, beside a word that no one reads.
+pub(super) fn renew(data: &Path) {
+    for folder in ["retailer", "brand"] {
+        for path in std::fs::read_dir(data.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            let bytes = bytes::Bytes::from(std::fs::read(&path).expect("readable"));
+            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("Parquet").build().expect("a reader");
+            let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("rows")).collect();
+            let word = format!("{:?}", std::time::Instant::now());
+            let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![KeyValue::new("word".into(), word)]));
+            let schema = batches[0].schema();
+            let file = File::create(&path).expect("a file");
+            let mut writer = ArrowWriter::try_new(file, schema, Some(properties.build())).expect("a schema");
+            batches.iter().for_each(|batch| writer.write(batch).expect("written"));
+            writer.close().expect("closed");
+        }
+    }
 }
 
 /// Writes a Parquet file with the given columns.

@@ -1,0 +1,90 @@
+//! Sets of units that can be compared without being known.
+
+use std::fmt;
+
+use crate::privacy::keyed::Keyed;
+use crate::provision::UnitKey;
+
+/// Hashes unit keys for the history of one host. Without the host's key no one can tell whose a hash is.
+#[derive(Clone, Debug)]
+pub(crate) struct Digester(Keyed);
+
+impl Digester {
+    pub(crate) fn new(master: &[u8; 32]) -> Self {
+        Self(Keyed::new(&Keyed::derive(master, "glovebox contributors 1", [])))
+    }
+
+    /// 64 bits: among a million units two are taken for one once in 40 million times, and a set seems one smaller then.
+    pub(crate) fn digest(&self, key: &UnitKey) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0.hash(key);
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// A set of units: hashes in order, each once.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Digests(Vec<u64>);
+
+impl fmt::Debug for Digests {
+    /// Who is in a set never reaches a log line, nor how many are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digests(..)")
+    }
+}
+
+impl From<Vec<u64>> for Digests {
+    fn from(mut digests: Vec<u64>) -> Self {
+        digests.sort_unstable();
+        digests.dedup();
+        Self(digests)
+    }
+}
+
+impl Digests {
+    pub(super) fn union<'a>(sets: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let mut all = Vec::with_capacity(sets.clone().map(Self::len).sum());
+        sets.for_each(|set| all.extend_from_slice(&set.0));
+        Self::from(all)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.0.iter().copied()
+    }
+
+    /// How many units only one of the sets has, if that is below the limit.
+    #[cfg(test)]
+    pub(crate) fn symmetric_difference_below(&self, other: &Self, limit: u64) -> Option<u64> {
+        difference_below(self.iter(), other.iter(), limit)
+    }
+}
+
+/// The same for anything that gives a set's hashes in order. Ends as soon as the limit is reached.
+pub(super) fn difference_below(
+    one: impl ExactSizeIterator<Item = u64>,
+    two: impl ExactSizeIterator<Item = u64>,
+    limit: u64,
+) -> Option<u64> {
+    if one.len().abs_diff(two.len()) as u64 >= limit {
+        return None;
+    }
+    let (mut one, mut two) = (one.peekable(), two.peekable());
+    let mut different = 0;
+    while different < limit {
+        match (one.peek().copied(), two.peek().copied()) {
+            (None, None) => return Some(different),
+            (Some(left), Some(right)) if left == right => {
+                one.next();
+                two.next();
+                continue;
+            }
+            (Some(left), right) if right.is_none_or(|right| left < right) => one.next(),
+            _ => two.next(),
+        };
+        different += 1;
+    }
+    None
+}

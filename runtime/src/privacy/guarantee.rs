@@ -1,0 +1,131 @@
+//! What a run promises and what it does not, in the sentence that people sign and that stands in the receipt.
+
+use super::groups::KEY_BYTES_MAX;
+use super::mechanism::Mechanism;
+use super::capacity::{self, Extent};
+use super::suppress::Rules;
+use crate::room::{Adjacency, Agreement, Controls, Kind, Manifest, Mode};
+
+/// The sentence and the list that an agreement states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Guarantee {
+    pub(crate) sentence: String,
+    /// What the code sees besides one unit's rows: known to whoever gets results, as if it were published to them.
+    pub(crate) unprotected: Vec<String>,
+}
+
+impl Guarantee {
+    /// What an agreement's own terms come to.
+    pub(crate) fn of(agreement: &Agreement, manifest: &Manifest) -> Self {
+        let parameters = manifest.parameters.iter().map(|parameter| format!("parameter {}", parameter.name));
+        let unprotected: Vec<String> = ["the component's code".to_owned()].into_iter().chain(parameters).collect();
+        let mechanism = Mechanism::new(manifest, &agreement.controls);
+        let words = Words { agreement, manifest, mechanism: &mechanism };
+        let sentence = match (manifest.kind, agreement.controls.mode) {
+            (Kind::List, _) => words.list(),
+            (Kind::Analytical, Mode::SealedDp) => words.sealed_dp(),
+            (Kind::Analytical, Mode::SealedK) => words.sealed_k(),
+        };
+        Self { sentence: format!("{sentence} {}", timing_sentence(&agreement.controls)), unprotected }
+    }
+}
+
+struct Words<'a> {
+    agreement: &'a Agreement,
+    manifest: &'a Manifest,
+    mechanism: &'a Mechanism,
+}
+
+impl Words<'_> {
+    fn views(&self) -> String {
+        let views = self.agreement.views.iter().map(|bound| format!("{}'s {}", bound.view.owner, bound.view.id));
+        views.collect::<Vec<_>>().join(", ")
+    }
+
+    fn sealed_dp(&self) -> String {
+        let Self { agreement, mechanism, .. } = self;
+        let (controls, unit) = (&agreement.controls, &agreement.unit);
+        let change = match mechanism.adjacency {
+            Adjacency::AddRemove => "left out or put in",
+            Adjacency::Replace => "left out, put in or replaced by any others",
+        };
+        let smallest = if mechanism.k_min > 1 {
+            format!(" No group of fewer than {} is shown.", mechanism.k_min)
+        } else {
+            String::new()
+        };
+        format!(
+            "sealed-dp: whatever this code does, if all rows of any one {unit} in {} were {change}, no answer that {} \
+             gets would become more than e^epsilon times as likely or unlikely, with epsilon = {} (its parts come to \
+             {:.3}), but for a probability of delta = {}; over the life of the ledger epsilon = {} and delta = {} hold \
+             for all answers with noise from the same data.{smallest} This trusts the host and one id per {unit}; it \
+             protects neither the code, the parameters, nor what holds for whole groups of people.",
+            self.views(),
+            agreement.destination.recipient,
+            controls.epsilon_micros,
+            mechanism.computed_epsilon(),
+            mechanism.cost().delta_femtos,
+            controls.lifetime_epsilon_micros,
+            controls.lifetime_delta_femtos,
+        )
+    }
+
+    fn sealed_k(&self) -> String {
+        let Self { agreement, manifest, mechanism } = self;
+        let controls = &agreement.controls;
+        let cells = manifest.groups.iter().map(|group| group.domain.as_ref().map_or(1, Vec::len)).product::<usize>();
+        let extent = Extent {
+            cells: cells as u64,
+            bits_per_key: if manifest.has_open_keys() { 8 * KEY_BYTES_MAX as u64 } else { 0 },
+            max_units: manifest.max_units(),
+            bounds: &mechanism.bounds(),
+        };
+        // Released, withheld, or too close to an earlier release.
+        let bits = capacity::table_bits(extent, &Rules::of(controls, mechanism.l0), 3);
+        let bits = if manifest.has_open_keys() { format!("{bits} bits per group") } else { format!("{bits} bits") };
+        format!(
+            "sealed-k: the host computed every number from at least {} different {}s that all parties of {} know, each \
+             shown to the code alone, and rounded it. Nothing bounds what numbers tell together: there are only {} \
+             runs, a guard against groups that differ by fewer than {}, and {bits} that one run can tell at most.",
+            controls.k_min,
+            agreement.unit,
+            self.views(),
+            agreement.budget.runs_max,
+            controls.min_sym_diff,
+        )
+    }
+
+    fn list(&self) -> String {
+        let Self { agreement, mechanism, manifest } = self;
+        let (recipient, controls) = (&agreement.destination.recipient, &agreement.controls);
+        let segments = manifest.segments().len() as u64;
+        let told = match controls.list.rr_epsilon_micros {
+            Some(epsilon) => format!(
+                "the answer for it is another one with the probability that epsilon = {epsilon} sets (randomised response)"
+            ),
+            None => format!(
+                "{recipient} learns at most {} bit(s) from this run ({} bits for {} identifiers together), exact ones: no \
+                 noise bounds what they mean",
+                mechanism.cost().bits_per_id,
+                capacity::list_bits(manifest.max_units(), 0..=manifest.max_units(), segments, 2),
+                manifest.max_units(),
+            ),
+        };
+        format!(
+            "list-sealed: for each identifier that {recipient} holds already, {told}; it is computed from that \
+             identifier's rows in {} alone. Order and duplicates carry nothing, and no list of fewer than {} is released.",
+            self.views(),
+            controls.list.min_size,
+        )
+    }
+}
+
+/// Completion comes at the end of a slot, so its time tells which slot and no more.
+fn timing_sentence(controls: &Controls) -> String {
+    let bits = controls.release.max_slots.next_power_of_two().trailing_zeros();
+    let slot = controls.release.slot_milliseconds;
+    format!(
+        "When a result comes, or that none comes, can tell {bits} bits more (a slot of {slot} ms, at most {}).",
+        controls.release.max_slots
+    )
+}

@@ -1,0 +1,60 @@
+//! This host's own secret: it names units in the host's history and at destinations, and never leaves the state folder.
+
+use std::fmt;
+
+use cap_std::fs::Dir;
+
+use super::contributors::Digester;
+use super::pseudonym::DestinationKey;
+use crate::error::{Code, Fault, Result};
+use crate::files::{self, Existing};
+use crate::random::Random;
+
+const FILE: &str = "host.key";
+
+/// The host's secret.
+#[derive(Clone)]
+pub(crate) struct HostKey([u8; 32]);
+
+impl fmt::Debug for HostKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HostKey(..)")
+    }
+}
+
+impl HostKey {
+    /// Draws the secret of a new host. Where there is one, it stays: another one would make every history useless.
+    pub(crate) fn create(state: &Dir) -> Result<()> {
+        if state.exists(FILE) {
+            return Ok(());
+        }
+        let key: [u8; 32] = Random::from_os()?.bytes();
+        files::write(state, FILE, &key, Existing::Refuse).map_err(|error| unusable(&error.to_string()))
+    }
+
+    pub(crate) fn open(state: &Dir) -> Result<Self> {
+        let bytes = files::read(state, FILE, 32).map_err(|error| unusable(&error.to_string()))?;
+        bytes.try_into().map(Self).map_err(|_| unusable("it has not 32 bytes"))
+    }
+
+    /// For runs that leave no history: replays and measurements.
+    pub(crate) const fn none() -> Self {
+        Self([0; 32])
+    }
+
+    pub(crate) fn destination(&self, room: &str, destination: &str) -> DestinationKey {
+        DestinationKey::new(&self.0, room, destination)
+    }
+
+    pub(super) fn digester(&self) -> Digester {
+        Digester::new(&self.0)
+    }
+}
+
+fn unusable(why: &str) -> Fault {
+    Fault::new(
+        Code::StateMissing,
+        format!("{FILE} of this host's state cannot be used: {why}"),
+        "restore the host's state folder; a host gets its key when it trusts its first room",
+    )
+}
