@@ -12,9 +12,9 @@ use clap_complete::Shell;
 use glovebox::{
     AgentKey, Change, Clock, Code, Custody, Export, Fault, Holder, LIST_DAYS, MemberKind, Principal, Proposal,
     PublicKey, PublicKeyFile, Random, Replay, Request, RevocationKind, Scope, Signer, Withdrawal, add_key, adopt_state,
-    agree, approve, attach_cosignatures, change_key, checkpoint, export, load_key, open_ledger, new_auditor, new_key, open_room,
-    prove, registry_status, renew_registry, replay, revoke, set_auditor, set_quorum, set_witnesses, sign_registry,
-    state_status, trust_room, verify, verify_log, witness_request,
+    agree, approve, attach_cosignatures, change_key, checkpoint, export, load_key, new_auditor, new_key, open_ledger,
+    open_room, prove, registry_status, renew_registry, replay, revoke, set_auditor, set_quorum, set_witnesses,
+    sign_registry, state_status, trust_room, verify, verify_log, witness_request,
 };
 use serde_json::json;
 
@@ -104,6 +104,35 @@ enum Command {
         /// Show at most so many rows.
         #[arg(long, default_value_t = 40, value_name = "N")]
         rows: usize,
+    },
+    /// Try an agreement's question on made-up data: shows what it would release, and spends nothing.
+    #[command(after_help = "Example:
+  glovebox try agreements/reach-r1 --units 100000")]
+    Try {
+        /// The agreement's folder in the room; nobody needs to have approved it.
+        agreement: String,
+        /// How many units to make up.
+        #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        units: u64,
+        /// Another number makes up other units.
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        seed: u64,
+    },
+    /// Find your own identifiers among a released list's pseudonyms. For recipients.
+    #[command(after_help = "Example:
+  glovebox identify out/activation/nonredeemers-r1.csv --ids customers.csv --column household_id --out customers-listed.csv")]
+    Identify {
+        /// The released list, with its opening beside it.
+        list: PathBuf,
+        /// A .parquet, .csv or .arrow file of your own identifiers.
+        #[arg(long, value_name = "FILE")]
+        ids: PathBuf,
+        /// The column that names the unit.
+        #[arg(long, value_name = "NAME")]
+        column: String,
+        /// The new CSV file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// This host's privacy budget: what is spent, and what a run would cost.
     #[command(subcommand)]
@@ -462,6 +491,12 @@ impl Cli {
             Command::Log(command) => log(room, &state, command),
             Command::State(command) => remember(room, &state, command),
             Command::Show { file, rows } => Ok(Printed::table(&glovebox::preview(&file, rows)?)),
+            Command::Try { agreement, units, seed } => {
+                Ok(Printed::rehearsal(&glovebox::rehearse(&open_room(room)?, &agreement, units, seed)?))
+            }
+            Command::Identify { list, ids, column, out } => {
+                Ok(Printed::identified(&glovebox::identify(&list, &ids, &column, &out)?))
+            }
             Command::Ledger(LedgerCommand::Show) => Ok(Printed::ledger(&open_ledger(&state)?.lines()?)),
             Command::Ledger(LedgerCommand::Quote { agreement }) => {
                 Ok(Printed::quote(&glovebox::quote(&open_room(room)?, &open_ledger(&state)?, &agreement)?))

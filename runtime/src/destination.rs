@@ -34,7 +34,9 @@ pub(crate) struct Opening {
 impl Opening {
     /// A salt of any other form could hold a piece of the file, and so stand for a shorter one.
     pub(crate) fn is_well_formed(&self) -> bool {
-        self.salt.len() == 64 && self.salt.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        let is_digits =
+            |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        is_digits(&self.salt) && self.pseudonym_key.as_deref().is_none_or(is_digits)
     }
 
     /// SHA-256 over salt and bytes: without the salt, small results could be guessed from it.

@@ -489,7 +489,7 @@ pub(crate) fn check_question(agreement: &Agreement, manifest: &Manifest) -> Resu
     Ok(())
 }
 
-fn read_parameters(agreement: &Agreement, manifest: &Manifest) -> Result<Vec<Value>> {
+pub(crate) fn read_parameters(agreement: &Agreement, manifest: &Manifest) -> Result<Vec<Value>> {
     let agreed = agreement.parameters.iter().map(|bound| bound.name.as_str());
     if !agreed.eq(manifest.parameters.iter().map(|parameter| parameter.name.as_str())) {
         return Err(Fault::new(

@@ -96,7 +96,14 @@ impl Journal {
                 return Err(rolled_back(&format!("the log is gone, and this host has seen {seen} records of it")));
             }
             self.check_ledger(&ledger, &anchor, &Facts::default())?;
-            return Ok(Held { journal: self, _lock: lock, size: 0, root: tree::empty_root(), facts: Facts::default(), adopted: 0 });
+            return Ok(Held {
+                journal: self,
+                _lock: lock,
+                size: 0,
+                root: tree::empty_root(),
+                facts: Facts::default(),
+                adopted: 0,
+            });
         };
         let facts = self.recompute(&log)?;
         self.compare(&anchor, &log, &facts)?;
@@ -114,7 +121,10 @@ impl Journal {
         if let Some(head) = facts.ledger_since(anchor.adopted)
             && !ledger.extends(head)?
         {
-            return Err(rolled_back(&format!("the ledger does not go on from its {} entries that the log has seen", head.entries)));
+            return Err(rolled_back(&format!(
+                "the ledger does not go on from its {} entries that the log has seen",
+                head.entries
+            )));
         }
         facts.check_ledger(&ledger.postings(self.name())?)
     }

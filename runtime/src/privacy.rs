@@ -21,6 +21,8 @@ mod pseudonym;
 mod reduce;
 mod setting;
 mod suppress;
+#[cfg(test)]
+mod tests;
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -34,12 +36,12 @@ pub use accountant::Loss;
 pub(crate) use contributors::{History, Release, ReleasedSet, SetKind};
 use groups::{CELLS_MAX, GroupTally};
 pub(crate) use guarantee::Guarantee;
-pub(crate) use ledger::{LedgerHead, Posting, StoredAnswer};
+pub(crate) use host_key::HostKey;
 pub use ledger::{Charge, Ledger, LedgerLine, Lifetime};
+pub(crate) use ledger::{Kept, LedgerHead, Posting, StoredAnswer};
 use list::ListTally;
 pub(crate) use mechanism::Mechanism;
 pub use mechanism::{Cost, MeasureNoise};
-pub(crate) use host_key::HostKey;
 pub(crate) use pseudonym::DestinationKey;
 pub(crate) use setting::Setting;
 
@@ -81,6 +83,38 @@ impl Tally {
             (Self::Groups(tally), Self::Groups(other)) => tally.merge(other),
             (Self::List(tally), Self::List(other)) => tally.merge(other),
             _ => {}
+        }
+    }
+}
+
+impl Tally {
+    /// Adds noise and leaves out what is below the thresholds; and says who contributed to what, where no noise hides it.
+    pub(crate) fn release(
+        self,
+        manifest: &Manifest,
+        controls: &Controls,
+        random: &mut Random,
+    ) -> Result<(RecordBatch, Vec<ReleasedSet>)> {
+        let mechanism = Mechanism::new(manifest, controls);
+        match (self, controls.mode) {
+            (Self::Groups(tally), Mode::SealedDp) => Ok((tally.release(manifest, &mechanism, random)?, Vec::new())),
+            (Self::Groups(tally), Mode::SealedK) => tally.release_exact(manifest, &mechanism, controls),
+            (Self::List(tally), _) => {
+                let (table, set) = tally.release(controls, random)?;
+                // Flipped answers differ between runs of the same data anyway.
+                Ok((table, if controls.list.rr_epsilon_micros.is_some() { Vec::new() } else { vec![set] }))
+            }
+        }
+    }
+
+    /// The same without noise or rules, to be shown beside it where all units are made up.
+    pub(crate) fn of_made_up_units(self, manifest: &Manifest, controls: &Controls) -> Result<RecordBatch> {
+        match self {
+            Self::Groups(tally) => {
+                let silent = Mechanism::new(manifest, controls).without_noise();
+                tally.release(manifest, &silent, &mut Random::from_seed([0; 32]))
+            }
+            Self::List(tally) => tally.everyone(),
         }
     }
 }
@@ -152,17 +186,7 @@ fn unusable(error: &ArrowError) -> Fault {
 /// Adds noise and leaves out what is below the thresholds.
 pub(crate) fn release(raw: RawOutput, random: &mut Random) -> Result<Released> {
     let RawOutput { approved, tally } = raw;
-    let (manifest, controls) = (approved.manifest(), &approved.agreement().controls);
-    let mechanism = Mechanism::new(manifest, controls);
-    let (table, groups) = match (tally, controls.mode) {
-        (Tally::Groups(tally), Mode::SealedDp) => (tally.release(manifest, &mechanism, random)?, Vec::new()),
-        (Tally::Groups(tally), Mode::SealedK) => tally.release_exact(manifest, &mechanism, controls)?,
-        (Tally::List(tally), _) => {
-            let (table, group) = tally.release(controls, random)?;
-            // Flipped answers differ between runs of the same data anyway.
-            (table, if controls.list.rr_epsilon_micros.is_some() { Vec::new() } else { vec![group] })
-        }
-    };
+    let (table, groups) = tally.release(approved.manifest(), &approved.agreement().controls, random)?;
     Ok(Released { approved, table, groups })
 }
 
@@ -209,13 +233,19 @@ pub(crate) fn check_terms(agreement: &Agreement, manifest: &Manifest) -> Result<
         && let Some(measure) = manifest.measures.iter().find(|measure| is_fine_grained(measure.reducer))
     {
         return refuse(
-            format!("measure {} tells of fewer units than k: mode sealed-k has count, sum, mean and ratio", measure.name),
+            format!(
+                "measure {} tells of fewer units than k: mode sealed-k has count, sum, mean and ratio",
+                measure.name
+            ),
             "make the bins the domain of a group, or let every owner agree to mode sealed-dp",
         );
     }
     if controls.mode == Mode::SealedK && manifest.groups.len() > suppress::COLUMNS_MAX {
         return refuse(
-            format!("mode sealed-k can keep totals from giving groups away for {} group columns at most", suppress::COLUMNS_MAX),
+            format!(
+                "mode sealed-k can keep totals from giving groups away for {} group columns at most",
+                suppress::COLUMNS_MAX
+            ),
             "ask with fewer group columns, or let every owner agree to mode sealed-dp",
         );
     }

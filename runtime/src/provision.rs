@@ -23,11 +23,12 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
 use self::feed::Feed;
-use self::join::{JoinInput, Joined};
-pub(crate) use self::schema::ViewSchema;
-use self::schema::{KeyType, slot_schema};
-use self::session::{Scratch, Share};
 use self::folder::Stamp;
+use self::join::{JoinInput, Joined};
+use self::schema::KeyType;
+pub(crate) use self::schema::ViewSchema;
+pub(crate) use self::schema::slot_schema;
+use self::session::{Scratch, Share};
 use self::view::PlannedView;
 use crate::error::{Code, Fault, Result};
 use crate::files;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::error::{Code, Result};
 use crate::gate;
-use crate::privacy::{self, Charge, Ledger, Mechanism, MeasureNoise};
+use crate::privacy::{self, Charge, Ledger, MeasureNoise, Mechanism};
 use crate::room::Agreement;
 
 /// What an agreement's runs cost and give.

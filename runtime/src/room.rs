@@ -16,7 +16,9 @@ pub(crate) use controls::{Adjacency, Controls, Mode, NoiseChoice};
 pub use controls::{Delta, Epsilon};
 #[cfg(test)]
 pub(crate) use manifest::MEASURES_MAX;
-pub(crate) use manifest::{Column, ColumnType, Group, Join, Kind, Manifest, Measure, Parameter, Reducer, Slot, Top, Value};
+pub(crate) use manifest::{
+    Column, ColumnType, Group, Join, Kind, Manifest, Measure, Parameter, Reducer, Slot, Top, Value,
+};
 #[cfg(test)]
 pub(crate) use terms::Source;
 pub(crate) use terms::{Destination, Format, Room, View};

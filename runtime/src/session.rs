@@ -2,21 +2,23 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
 use glovebox_trust::Principal;
 use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::destination::{self, Delivered, RenderedResult, StagedResult};
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
 use crate::journal::{Facts, Held, Journal, OpenRun};
 use crate::principal::{self, Decommission, End, Paid, RunNames, RunPrincipal, Tenure};
-use crate::privacy::{self, History, HostKey, Ledger, Release, Released, ReleasedSet, SetKind, Setting, StoredAnswer};
+use crate::privacy::{
+    self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, SetKind, Setting, StoredAnswer,
+};
 use crate::provision::{Opened, Snapshot};
 use crate::random::Random;
 use crate::receipt::{self, ReceiptSigner, Sealed, Trace, certificate_path, proof_path, sealed_path};
@@ -39,7 +41,7 @@ pub(crate) struct Session<'a> {
     principal: Option<RunPrincipal>,
     random: Random,
     seed: [u8; 32],
-    began: Instant,
+    began: Stopwatch,
     /// What is to be sealed and kept of a run that may read data; none before that.
     affairs: Option<Affairs>,
 }
@@ -91,7 +93,7 @@ impl<'a> Session<'a> {
             Ok(Rc::new(Desk { journal: Journal::new(&dir, state, &chain)?, runtime }))
         });
         let seed = random.bytes();
-        let (key, principal, began, affairs) = (request.key, None, Instant::now(), None);
+        let (key, principal, began, affairs) = (request.key, None, Stopwatch::start(), None);
         Ok(Self { dir, trace, request, key, public, state, desk, principal, random, seed, began, affairs })
     }
 
@@ -295,15 +297,14 @@ impl<'a> Session<'a> {
             return outcome;
         }
         let slot = Duration::from_millis(affairs.controls.release.slot_milliseconds);
-        let slots = self.began.elapsed().as_nanos().div_ceil(slot.as_nanos().max(1));
-        let outcome = if slots > affairs.controls.release.max_slots.into() {
+        let slots = self.began.slots(slot);
+        let outcome = if slots > affairs.controls.release.max_slots {
             let late = Fault::new(Code::TimedOut, "the run took more slots than it may", "agree on longer slots");
             self.withhold(outcome.and(Err(late)))
         } else {
             outcome
         };
-        let end = slot.saturating_mul(u32::try_from(slots).unwrap_or(u32::MAX));
-        std::thread::sleep(end.saturating_sub(self.began.elapsed()));
+        self.began.wait(slot, slots);
         outcome
     }
 
@@ -313,14 +314,18 @@ impl<'a> Session<'a> {
         let room = self.room_name()?.to_owned();
         let Some(affairs) = &mut self.affairs else { return Ok(()) };
         let Some(answer) = affairs.answer.take() else { return Ok(()) };
+        let mut ledger = Ledger::open(&self.state)?;
+        let mut sets_sha256 = None;
         if !answer.sets.is_empty() {
             let (run, lineages) = (self.trace.run_id.clone(), affairs.lineages.clone());
             let release = Release::new(run, affairs.recipient.clone(), affairs.kind, lineages, answer.sets);
             let history = History::open(&self.state)?;
+            history.check_whole(&ledger.records_of_contributors()?)?;
             history.check(&release, affairs.controls.min_sym_diff.into())?;
-            history.record(&release)?;
+            sets_sha256 = Some(history.record(&release)?);
         }
-        Ledger::open(&self.state)?.release(&room, &self.trace.run_id, &affairs.question, &answer.bytes)
+        let kept = Kept { question: &affairs.question, answer: &answer.bytes, sets_sha256: sets_sha256.as_deref() };
+        ledger.release(&room, &self.trace.run_id, &kept)
     }
 
     /// Seals exact figures, the seed, and why there is no result, to the room's auditor. Where there is none, they are

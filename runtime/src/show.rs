@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::error::{Code, Fault, Result};
 
 /// The first rows of a table, as text.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
     /// Column names.
     pub columns: Vec<String>,
@@ -37,16 +37,7 @@ pub fn preview(path: &Path, rows_max: usize) -> Result<Preview> {
 }
 
 fn read(path: &Path, rows_max: usize) -> Result<Preview, Box<dyn std::error::Error>> {
-    let file = File::open(path)?;
-    let reader: Box<dyn RecordBatchReader> = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("parquet") => Box::new(ParquetRecordBatchReaderBuilder::try_new(file)?.build()?),
-        Some("arrow") => Box::new(FileReader::try_new(file, None)?),
-        Some("csv") => {
-            let (schema, _) = Format::default().with_header(true).infer_schema(File::open(path)?, None)?;
-            Box::new(ReaderBuilder::new(schema.into()).with_header(true).build(file)?)
-        }
-        _ => return Err("it is of no known format".into()),
-    };
+    let reader = open(path)?;
     let columns = reader.schema().fields().iter().map(|field| field.name().clone()).collect();
     let mut preview = Preview { columns, rows: Vec::new(), total: 0 };
     for batch in reader {
@@ -55,6 +46,33 @@ fn read(path: &Path, rows_max: usize) -> Result<Preview, Box<dyn std::error::Err
         preview.total += batch.num_rows();
     }
     Ok(preview)
+}
+
+/// All of a file's rows.
+pub(crate) fn read_all(path: &Path) -> Result<Vec<RecordBatch>, Box<dyn std::error::Error>> {
+    Ok(open(path)?.collect::<Result<_, _>>()?)
+}
+
+/// A table in memory, as text.
+pub(crate) fn preview_of(table: &RecordBatch) -> Preview {
+    let columns = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let mut preview = Preview { columns, rows: Vec::new(), total: table.num_rows() };
+    // Columns of a released table are numbers and texts, which have a text form.
+    let _ = append(table, usize::MAX, &mut preview.rows);
+    preview
+}
+
+fn open(path: &Path) -> Result<Box<dyn RecordBatchReader>, Box<dyn std::error::Error>> {
+    let file = File::open(path)?;
+    Ok(match path.extension().and_then(|extension| extension.to_str()) {
+        Some("parquet") => Box::new(ParquetRecordBatchReaderBuilder::try_new(file)?.build()?),
+        Some("arrow") => Box::new(FileReader::try_new(file, None)?),
+        Some("csv") => {
+            let (schema, _) = Format::default().with_header(true).infer_schema(File::open(path)?, None)?;
+            Box::new(ReaderBuilder::new(schema.into()).with_header(true).build(file)?)
+        }
+        _ => return Err("it is of no known format".into()),
+    })
 }
 
 fn append(

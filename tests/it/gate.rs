@@ -426,10 +426,7 @@ fn an_agreement_that_has_more_than_one_reading() {
     let controls = controls_as_array(&honest);
     let rows = [
         ("duplicate key", honest.replacen("\"version\": 2", "\"version\": 2, \"version\": 2", 1)),
-        (
-            "duplicate nested key",
-            honest.replacen("\"k_min\": 20", "\"k_min\": 2, \"k_min\": 20", 1),
-        ),
+        ("duplicate nested key", honest.replacen("\"k_min\": 20", "\"k_min\": 2, \"k_min\": 20", 1)),
         ("unknown field", honest.replacen("\"version\": 2", "\"version\": 2, \"waiver\": true", 1)),
         ("unknown nested field", honest.replacen("\"k_min\": 20", "\"k_min\": 20, \"x\": 1", 1)),
         ("array for object", listed(&terms).to_string()),

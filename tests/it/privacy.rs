@@ -194,7 +194,12 @@ fn a_budget_ends() {
         // What is left is less than a run costs.
         ("epsilon = 2.0, lifetime = { epsilon = 3.9 }, k_min = 20", "evil", EVIL, (2_000_000, 0)),
         ("delta = 1e-6, lifetime = { delta = 2e-6 }, k_min = 20", "evil", EVIL, (2_000_000, 0)),
-        ("list = { bits_per_id_lifetime = 3, min_size = 20, min_overlap = 20, max_fraction = 1.0 }", "nonredeemers", LIST, (0, 2)),
+        (
+            "list = { bits_per_id_lifetime = 3, min_size = 20, min_overlap = 20, max_fraction = 1.0 }",
+            "nonredeemers",
+            LIST,
+            (0, 2),
+        ),
     ] {
         let room = Fixture::with_controls(controls);
         let agreement = room.agreed(question, arguments);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use glovebox::{
-    Charge, Code, Draft, Enrolled, Fault, LedgerLine, LogStatus, MeasureNoise, Outcome, Preview, Principal, Quote, RegistryStatus,
-    ReleasedResult, Step, Verified,
+    Charge, Code, Draft, Enrolled, Fault, Identified, LedgerLine, LogStatus, MeasureNoise, Outcome, Preview, Principal,
+    Quote, RegistryStatus, Rehearsal, ReleasedResult, Step, Verified,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -219,8 +219,37 @@ impl Printed {
             text += &format!("  {}: {}; {left}\n", charge.account, charge_text(charge));
         }
         text += &noise_text(quote.k_min, quote.threshold, &quote.noise);
-        text += &format!("{}\nNothing was spent. A run that repeats another on the same data is free.", quote.guarantee);
+        text +=
+            &format!("{}\nNothing was spent. A run that repeats another on the same data is free.", quote.guarantee);
         Self::done(json!(quote), text)
+    }
+
+    pub(super) fn rehearsal(rehearsal: &Rehearsal) -> Self {
+        let mut text = format!(
+            "{} made-up units; the question failed for {}\n{} of {} fuel per unit on average, {} of {} KiB at most\n",
+            rehearsal.units,
+            rehearsal.trapped,
+            rehearsal.fuel[0],
+            rehearsal.fuel[1],
+            rehearsal.memory_bytes[0] >> 10,
+            rehearsal.memory_bytes[1] >> 10
+        );
+        let mut json = json!(rehearsal);
+        for (name, table) in [("exact", &rehearsal.exact), ("released", &rehearsal.released)] {
+            let shown = match table {
+                Ok(preview) => Self::table(&first_rows(preview)),
+                Err(fault) => Self::done(fault_json(fault, json!({})), fault.to_string()),
+            };
+            text += &format!("{name}:\n{}\n", shown.text);
+            json[name] = shown.json;
+        }
+        text += "Made-up data: nothing was spent, and no owner's file was opened.";
+        Self::done(json, text)
+    }
+
+    pub(super) fn identified(identified: &Identified) -> Self {
+        let Identified { path, found, listed } = identified;
+        Self::done(json!(identified), format!("{found} of {listed} listed units are yours: {}", path.display()))
     }
 
     pub(super) fn codes() -> Self {
@@ -236,6 +265,12 @@ impl Printed {
             .collect();
         Self::done(json!({"codes": json}), table.to_string())
     }
+}
+
+/// As many as people look at.
+fn first_rows(preview: &Preview) -> Preview {
+    let rows = preview.rows.iter().take(20).cloned().collect();
+    Preview { columns: preview.columns.clone(), rows, total: preview.total }
 }
 
 fn fault_json(fault: &Fault, mut json: Value) -> Value {

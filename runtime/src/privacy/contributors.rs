@@ -181,13 +181,28 @@ impl History {
         Ok(())
     }
 
-    /// Writes down what is released, durably. To be called before anything leaves.
-    pub(crate) fn record(&self, release: &Release) -> Result<()> {
+    /// Writes down what is released, durably. To be called before anything leaves. Returns the record's SHA-256, by
+    /// which the ledger knows it.
+    pub(crate) fn record(&self, release: &Release) -> Result<String> {
         let path = format!("{FOLDER}/{}{ENDING}", release.run);
+        let mut sha256 = [0; 32];
         let written = check_name(&release.run).and_then(|()| {
-            files::write_with(&self.state, &path, Existing::Refuse, |file| record::write(release, file))
+            let fill = |file: &mut _| record::write(release, file).map(|hash| sha256 = hash);
+            files::write_with(&self.state, &path, Existing::Refuse, fill)
         });
-        written.map_err(|error| unusable(&path, &error))
+        written.map_err(|error| unusable(&path, &error))?;
+        Ok(data_encoding::HEXLOWER.encode(&sha256))
+    }
+
+    /// Refuses a history that lacks a record which the ledger knows: of run and SHA-256.
+    pub(crate) fn check_whole(&self, known: &[(String, String)]) -> Result<()> {
+        for (run, sha256) in known {
+            let path = format!("{FOLDER}/{run}{ENDING}");
+            if data_encoding::HEXLOWER.encode(&self.read(&path)?.sha256()) != *sha256 {
+                return Err(unusable(&path, &io::Error::other("it is not the one that was released")));
+            }
+        }
+        Ok(())
     }
 
     fn paths(&self) -> Result<Vec<String>> {

@@ -60,7 +60,12 @@ impl Grid {
     }
 
     /// Which of `bins` equal parts of the range a value lies in. What is no number is in the first.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "below bins")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "below bins"
+    )]
     pub(super) fn bin(self, value: f64, bins: usize) -> usize {
         let value = if value.is_nan() { self.low } else { value.clamp(self.low, self.high) };
         let at = (value - self.low) / (self.high - self.low) * bins as f64;

@@ -116,7 +116,12 @@ impl GroupTally {
     }
 
     /// Adds noise, and leaves out what is below the threshold.
-    pub(super) fn release(self, manifest: &Manifest, mechanism: &Mechanism, random: &mut Random) -> Result<RecordBatch> {
+    pub(super) fn release(
+        self,
+        manifest: &Manifest,
+        mechanism: &Mechanism,
+        random: &mut Random,
+    ) -> Result<RecordBatch> {
         if self.has_too_many(mechanism, random) {
             return Err(too_many_groups());
         }
@@ -161,8 +166,13 @@ impl GroupTally {
         let mut cells = self.cells;
         let is_open = manifest.has_open_keys();
         let keys = closed_keys(&manifest.groups).unwrap_or_else(|| cells.keys().cloned().collect());
-        let cells: Vec<(Key, Cell)> =
-            keys.into_iter().map(|key| { let cell = cells.remove(&key).unwrap_or_default(); (key, cell) }).collect();
+        let cells: Vec<(Key, Cell)> = keys
+            .into_iter()
+            .map(|key| {
+                let cell = cells.remove(&key).unwrap_or_default();
+                (key, cell)
+            })
+            .collect();
         let exact: Vec<suppress::Cell> = cells.iter().map(|(key, cell)| cell.exact(key, mechanism.width())).collect();
         let rules = Rules::of(controls, mechanism.l0);
         let published = suppress::publish(&exact, &mechanism.bounds(), &rules);
@@ -342,7 +352,8 @@ fn table(manifest: &Manifest, mechanism: &Mechanism, cells: Vec<(Key, Option<Sho
 /// that the table has the same number of rows whatever the data.
 fn keep_top(rows: &mut Vec<(Key, Option<Vec<Number>>)>, top: &Top, columns: &[reduce::Column]) {
     let by = columns.iter().position(|column| column.name == top.by).unwrap_or(0);
-    let size = |numbers: &Option<Vec<Number>>| numbers.as_ref().map_or(f64::NEG_INFINITY, |numbers| numbers[by].as_f64());
+    let size =
+        |numbers: &Option<Vec<Number>>| numbers.as_ref().map_or(f64::NEG_INFINITY, |numbers| numbers[by].as_f64());
     rows.sort_by(|(_, one), (_, other)| size(other).total_cmp(&size(one)));
     rows.truncate(top.limit as usize);
 }
@@ -527,7 +538,18 @@ mod tests {
 
     #[test]
     fn keys_that_look_alike_are_refused() {
-        let hidden = ["a\u{200b}", "\u{200b}a", " a", "a ", "a\u{a0}", "a\u{ad}b", "e\u{301}", "a\u{feff}", "a\u{202e}b", "a\u{e0041}"];
+        let hidden = [
+            "a\u{200b}",
+            "\u{200b}a",
+            " a",
+            "a ",
+            "a\u{a0}",
+            "a\u{ad}b",
+            "e\u{301}",
+            "a\u{feff}",
+            "a\u{202e}b",
+            "a\u{e0041}",
+        ];
         assert!(hidden.iter().all(|key| !is_plain(key)), "{:?}", hidden.map(is_plain));
         assert!(["a", "A b", "\u{e9}", "Größe", "日本", ""].iter().all(|key| is_plain(key)));
     }
@@ -581,7 +603,8 @@ mod tests {
         let controls = Controls { k_min: 1, ..Controls::default() };
         let manifest = manifest(MANIFEST);
         let mechanism = Mechanism::new(&manifest, &controls);
-        let table = tally_of(&manifest, &controls).release(&manifest, &mechanism, &mut Random::from_seed([2; 32])).unwrap();
+        let table =
+            tally_of(&manifest, &controls).release(&manifest, &mechanism, &mut Random::from_seed([2; 32])).unwrap();
         assert_eq!(table.num_rows(), 4);
         assert!(table.columns().iter().all(|column| column.null_count() == 0), "a zero with noise is a number");
     }
@@ -593,7 +616,8 @@ mod tests {
             let mut random = Random::from_seed([3; 32]);
             let cell = Cell { units: 500, sums: vec![0, 0], exact: None };
             let off = (0..20_000).filter_map(|_| cell.clone().noisy(&mechanism, &mut random));
-            let squares: Vec<f64> = off.map(|cell| (Number::Int(i64::try_from(cell.units - 500).unwrap())).as_f64().powi(2)).collect();
+            let squares: Vec<f64> =
+                off.map(|cell| (Number::Int(i64::try_from(cell.units - 500).unwrap())).as_f64().powi(2)).collect();
             let count = f64::from(u32::try_from(squares.len()).unwrap());
             let deviation = (squares.iter().sum::<f64>() / count).sqrt();
             let stated = mechanism.measures()[0].standard_deviation;

@@ -1,8 +1,8 @@
 //! What a run promises and what it does not, in the sentence that people sign and that stands in the receipt.
 
+use super::capacity::{self, Extent};
 use super::groups::KEY_BYTES_MAX;
 use super::mechanism::Mechanism;
-use super::capacity::{self, Extent};
 use super::suppress::Rules;
 use crate::room::{Adjacency, Agreement, Controls, Kind, Manifest, Mode};
 

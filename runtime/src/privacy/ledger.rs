@@ -93,7 +93,8 @@ impl Spent {
 
     /// Basic composition: epsilons and deltas are added.
     fn adds_up(&self, lifetime: &Lifetime) -> bool {
-        self.epsilon_micros <= lifetime.epsilon_micros.micros() && self.delta_femtos <= lifetime.delta_femtos.femtos() / 2
+        self.epsilon_micros <= lifetime.epsilon_micros.micros()
+            && self.delta_femtos <= lifetime.delta_femtos.femtos() / 2
     }
 
     /// A Rényi filter at the one order that the lifetime's numbers set, with a quarter of delta for its conversion.
@@ -146,6 +147,15 @@ pub(crate) struct LedgerHead {
     pub(crate) sha256: String,
 }
 
+/// What is kept of a release.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept<'a> {
+    /// The name of the question with its data.
+    pub(crate) question: &'a str,
+    pub(crate) answer: &'a [u8],
+    pub(crate) sets_sha256: Option<&'a str>,
+}
+
 /// An answer that was released before.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredAnswer {
@@ -165,6 +175,9 @@ struct Entry {
     /// SHA-256 of the released answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer_sha256: Option<String>,
+    /// SHA-256 of the record of who contributed, where no noise hides it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sets_sha256: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,12 +265,22 @@ impl Ledger {
     }
 
     /// Keeps a run's answer under the name of its question, durably, before it leaves.
-    pub(crate) fn release(&mut self, room: &str, run_id: &str, key: &str, bytes: &[u8]) -> Result<()> {
-        let entry = Entry { answer_sha256: Some(sha256_hex(bytes)), ..Entry::new(room, run_id, State::Released) };
+    pub(crate) fn release(&mut self, room: &str, run_id: &str, release: &Kept<'_>) -> Result<()> {
+        let entry = Entry {
+            answer_sha256: Some(sha256_hex(release.answer)),
+            sets_sha256: release.sets_sha256.map(str::to_owned),
+            ..Entry::new(room, run_id, State::Released)
+        };
         self.follow(&entry, State::Committed, |transaction| {
             let insert = "INSERT OR IGNORE INTO answer VALUES (?1, ?2, ?3)";
-            transaction.execute(insert, params![key, run_id, bytes]).map_err(failed).map(drop)
+            transaction.execute(insert, params![release.question, run_id, release.answer]).map_err(failed).map(drop)
         })
+    }
+
+    /// The records of contributors that there must be: of run and SHA-256.
+    pub(crate) fn records_of_contributors(&self) -> Result<Vec<(String, String)>> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries.filter_map(|entry| Some((entry.run_id, entry.sets_sha256?))).collect())
     }
 
     /// Adds an entry that may only follow on one of another state.
@@ -358,7 +381,14 @@ impl Ledger {
 
 impl Entry {
     fn new(room: &str, run_id: &str, state: State) -> Self {
-        Self { room: room.into(), run_id: run_id.into(), state, charges: Vec::new(), answer_sha256: None }
+        Self {
+            room: room.into(),
+            run_id: run_id.into(),
+            state,
+            charges: Vec::new(),
+            answer_sha256: None,
+            sets_sha256: None,
+        }
     }
 }
 
@@ -498,12 +528,13 @@ mod tests {
             losses: vec![Loss::Pure { epsilon_micros: epsilon }],
             bits_per_id: 0,
         };
-        let lifetime = Lifetime {
-            epsilon_micros: Epsilon::from_micros(lifetime),
-            delta_femtos: Delta::default(),
-            bits_per_id: 0,
-        };
+        let lifetime =
+            Lifetime { epsilon_micros: Epsilon::from_micros(lifetime), delta_femtos: Delta::default(), bits_per_id: 0 };
         Charge { account: "retailer, per household".into(), cost, lifetime }
+    }
+
+    fn kept(answer: &[u8]) -> Kept<'_> {
+        Kept { question: "key", answer, sets_sha256: None }
     }
 
     fn new_ledger(state: &tempfile::TempDir) -> Ledger {
@@ -551,7 +582,7 @@ mod tests {
         ledger.commit("room", "run-2").unwrap();
         assert!(ledger.cancel("room", "run-2").is_err());
         assert!(ledger.commit("room", "run-2").is_err(), "a run is committed once");
-        assert!(ledger.release("room", "run-1", "key", b"answer").is_err(), "a cancelled run releases nothing");
+        assert!(ledger.release("room", "run-1", &kept(b"answer")).is_err(), "a cancelled run releases nothing");
         assert!(ledger.commit("room", "run-3").is_err(), "what is not reserved cannot be committed");
         assert_eq!(spent(&ledger), 400);
     }
@@ -581,7 +612,7 @@ mod tests {
         for (run, answer) in [("run-1", "one"), ("run-2", "two")] {
             ledger.reserve("room", run, &[charge(1, 1_000)]).unwrap();
             ledger.commit("room", run).unwrap();
-            ledger.release("room", run, "key", answer.as_bytes()).unwrap();
+            ledger.release("room", run, &kept(answer.as_bytes())).unwrap();
         }
         let stored = ledger.answer("key").unwrap().unwrap();
         assert_eq!((stored.run_id.as_str(), stored.bytes.as_slice()), ("run-1", b"one".as_slice()));
@@ -652,7 +683,9 @@ mod tests {
         new_ledger(&state);
         let write = |writer: u32| {
             let mut ledger = new_ledger(&state);
-            (0..40).filter(|run| ledger.reserve("room", &format!("{writer}-{run}"), &[charge(10, 1_000)]).is_ok()).count()
+            (0..40)
+                .filter(|run| ledger.reserve("room", &format!("{writer}-{run}"), &[charge(10, 1_000)]).is_ok())
+                .count()
         };
         let paid: usize = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || write(writer))).collect();

@@ -65,6 +65,12 @@ impl ListTally {
         Ok((self.table()?, ReleasedSet { label: None, digests: Digests::from(digests) }))
     }
 
+    /// All identifiers that are in, whatever the rules say: for units that nobody has.
+    pub(super) fn everyone(mut self) -> Result<RecordBatch> {
+        self.answers.retain(|_, answer| *answer != OUT);
+        self.table()
+    }
+
     fn flip(&mut self, epsilon_micros: u64, random: &mut Random) {
         let others = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
         for answer in self.answers.values_mut() {

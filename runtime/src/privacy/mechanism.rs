@@ -161,6 +161,13 @@ impl Mechanism {
         self.groups.is_some() || self.k_min > 1
     }
 
+    /// The same for units that nobody has: no noise, and nothing left out.
+    pub(super) fn without_noise(mut self) -> Self {
+        let silent = [&mut self.units].into_iter().chain(&mut self.groups).chain(&mut self.parts);
+        silent.for_each(|part| part.noise = None);
+        Self { k_min: 1, threshold: None, ..self }
+    }
+
     fn with_noise(&self, controls: &Controls) -> Self {
         let (laplace, gaussian) = (self.clone().laplace(controls), self.clone().gaussian(controls));
         match controls.noise {
@@ -294,9 +301,9 @@ impl Mechanism {
         let deviation = |part: &Part| part.noise.map_or(0.0, Noise::standard_deviation);
         let of = |statistic: &Statistic| match *statistic {
             Statistic::Units => deviation(&self.units),
-            Statistic::Sum { part, grid, .. } | Statistic::Mean { part, grid } | Statistic::Variance { part, grid, .. } => {
-                deviation(&self.parts[part]) * grid.step
-            }
+            Statistic::Sum { part, grid, .. }
+            | Statistic::Mean { part, grid }
+            | Statistic::Variance { part, grid, .. } => deviation(&self.parts[part]) * grid.step,
             Statistic::Histogram { part, .. } | Statistic::Tree { part, .. } => deviation(&self.parts[part]),
             Statistic::Ratio { .. } => 0.0,
         };
@@ -343,7 +350,10 @@ impl Part {
             Adjacency::AddRemove => ((l0 * bound).min(l1_clipped), (l0 * bound * bound).min(clipped)),
             Adjacency::Replace => {
                 let same_or_other = (2 * bound * bound).max(width * width);
-                ((2 * l0 * bound).min(l1_clipped.saturating_mul(2)), (l0 * same_or_other).min(clipped.saturating_mul(4)))
+                (
+                    (2 * l0 * bound).min(l1_clipped.saturating_mul(2)),
+                    (l0 * same_or_other).min(clipped.saturating_mul(4)),
+                )
             }
         };
         Self::new(1, l1.max(1), l2_squared.max(1))
@@ -448,6 +458,16 @@ pub(super) fn femtos(delta: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "at most 1e8 units; exact in a float")]
 pub(super) fn as_micros(epsilon: u64) -> f64 {
     epsilon as f64 * 1e-6
+}
+
+#[cfg(test)]
+impl Mechanism {
+    /// Changes the noise of every part, for tests that must notice it.
+    pub(super) fn tamper(&mut self, change: impl Fn(Noise) -> Noise) {
+        for part in std::iter::once(&mut self.units).chain(&mut self.parts) {
+            part.noise = part.noise.map(&change);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -580,6 +600,9 @@ mod tests {
         let mechanism =
             Mechanism::new(&manifest("required", CLOSED, ""), &controls(NoiseChoice::Laplace, 4_000_000, 4_000_000));
         // Four groups at epsilon 4: scale 1, and delta 1e-9 for each.
-        assert_eq!((mechanism.units.noise, mechanism.threshold), (Some(Noise::laplace(4_000_000, 4_000_000)), Some(22)));
+        assert_eq!(
+            (mechanism.units.noise, mechanism.threshold),
+            (Some(Noise::laplace(4_000_000, 4_000_000)), Some(22))
+        );
     }
 }

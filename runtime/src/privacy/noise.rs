@@ -126,6 +126,18 @@ impl Noise {
     }
 }
 
+#[cfg(test)]
+impl Noise {
+    /// Noise of another scale, for tests that must notice it.
+    pub(super) fn louder_by(self, numerator: u128, denominator: u128) -> Self {
+        let scaled = |scale: Scale| Scale::new(scale.numerator * numerator, scale.denominator * denominator);
+        match self {
+            Self::Laplace(scale) => Self::Laplace(scaled(scale)),
+            Self::Gaussian(scale) => Self::Gaussian(scaled(scale)),
+        }
+    }
+}
+
 impl Scale {
     fn new(numerator: u128, denominator: u128) -> Self {
         let common = gcd(numerator, denominator);

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn names_cannot_be_cut_differently() {
-        let keys = [key("r", "d"), key("rd", ""), key("", "rd"), key("d", "r"), DestinationKey::new(&[8; 32], "r", "d")];
+        let keys =
+            [key("r", "d"), key("rd", ""), key("", "rd"), key("d", "r"), DestinationKey::new(&[8; 32], "r", "d")];
         let pseudonyms: BTreeSet<String> = keys.iter().map(|key| key.pseudonym(&text("a"))).collect();
         assert_eq!(pseudonyms.len(), keys.len());
     }

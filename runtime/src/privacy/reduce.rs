@@ -301,7 +301,8 @@ mod tests {
 
     #[track_caller]
     fn is_near(shown: &[(String, Number)], name: &str, expected: f64, within: f64) {
-        let (_, number) = shown.iter().find(|(column, _)| column == name).unwrap_or_else(|| panic!("{name}: {shown:?}"));
+        let (_, number) =
+            shown.iter().find(|(column, _)| column == name).unwrap_or_else(|| panic!("{name}: {shown:?}"));
         assert!((number.as_f64() - expected).abs() <= within, "{name}: {number:?}, not {expected}");
     }
 

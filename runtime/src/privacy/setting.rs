@@ -30,7 +30,12 @@ impl Setting {
             by_owner.entry(owner).or_default().push(slot);
         }
         let recipient_slots = by_owner.get(agreement.destination.recipient.as_str()).cloned().unwrap_or_default();
-        Self { slots_by_owner: by_owner.into_values().collect(), recipient_slots, digester: host.digester(), destination }
+        Self {
+            slots_by_owner: by_owner.into_values().collect(),
+            recipient_slots,
+            digester: host.digester(),
+            destination,
+        }
     }
 
     /// The key under which the recipient knows its identifiers again.

@@ -58,10 +58,8 @@ impl SourceFile {
     /// What tells this file, as it is now, from any other, and from itself with other content.
     pub(super) fn stamp(&self) -> io::Result<Stamp> {
         let metadata = self.file.metadata()?;
-        let [modified, changed] = [
-            (metadata.mtime(), metadata.mtime_nsec()),
-            (metadata.ctime(), metadata.ctime_nsec()),
-        ];
+        let [modified, changed] =
+            [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())];
         Ok(Stamp { file: (metadata.dev(), metadata.ino(), metadata.len()), modified, changed })
     }
 

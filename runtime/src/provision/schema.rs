@@ -155,7 +155,7 @@ pub(super) const fn sortable(kind: ColumnType) -> DataType {
 }
 
 /// The schema of the batches that a slot gets.
-pub(super) fn slot_schema(slot: &Slot) -> SchemaRef {
+pub(crate) fn slot_schema(slot: &Slot) -> SchemaRef {
     let field = |column: &Column| Field::new(&column.name, canonical(column.kind), column.nullable);
     Arc::new(Schema::new(slot.columns.iter().map(field).collect::<Vec<_>>()))
 }

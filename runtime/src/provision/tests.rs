@@ -883,8 +883,7 @@ fn little_memory_spills_and_gives_the_same_units() {
     let view = view("v", "SELECT * FROM t", &[("t", "t.parquet")]);
     let slot = slot("s", Join::Required, &[("a", ColumnType::Int64), ("b", ColumnType::Utf8)]);
     let bound = [(view.clone(), slot.clone()), (view, slot)];
-    let plenty =
-        folder.units(&bound, 5, Resources { memory_bytes: 2 << 30, threads: 3 }).unwrap();
+    let plenty = folder.units(&bound, 5, Resources { memory_bytes: 2 << 30, threads: 3 }).unwrap();
     assert_eq!(plenty.len(), 50_021);
     for memory_bytes in [8 << 20, 80 << 20] {
         let little = folder.units(&bound, 5, Resources { memory_bytes, threads: 3 }).unwrap();

@@ -489,7 +489,11 @@ fn narrow(name: &'static str, value: u64) -> Result<u32, (&'static str, String)>
 }
 
 fn outside(name: &str, owner: &str, remedy: &str) -> Fault {
-    Fault::new(Code::RoomInvalid, format!("room.toml: {name} of {owner} is outside its range"), format!("give {remedy}"))
+    Fault::new(
+        Code::RoomInvalid,
+        format!("room.toml: {name} of {owner} is outside its range"),
+        format!("give {remedy}"),
+    )
 }
 
 #[cfg(test)]

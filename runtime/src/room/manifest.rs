@@ -418,7 +418,11 @@ impl Manifest {
     }
 
     fn check_list(&self) -> Result<()> {
-        if !self.groups.is_empty() || !self.measures.is_empty() || self.bounds.max_groups_per_unit.is_some() || self.top.is_some() {
+        if !self.groups.is_empty()
+            || !self.measures.is_empty()
+            || self.bounds.max_groups_per_unit.is_some()
+            || self.top.is_some()
+        {
             return Err(invalid("a list question has no groups, measures, `[top]` or `max_groups_per_unit`"));
         }
         if self.segments().is_empty() || self.segments().len() > 256 {
@@ -472,7 +476,9 @@ impl Parameter {
         let value = match self.kind {
             ColumnType::Boolean => text.parse().ok().map(Value::Boolean),
             #[expect(clippy::cast_precision_loss, reason = "a range is given as floats; its ends are compared as such")]
-            ColumnType::Int64 => text.parse().ok().filter(|n: &i64| in_range(*n as f64) && on_step(*n as f64)).map(Value::Int64),
+            ColumnType::Int64 => {
+                text.parse().ok().filter(|n: &i64| in_range(*n as f64) && on_step(*n as f64)).map(Value::Int64)
+            }
             ColumnType::Float64 => text.parse().ok().filter(|n| in_range(*n) && on_step(*n)).map(Value::Float64),
             _ => self.allowed.iter().find(|allowed| *allowed == text).cloned().map(Value::Utf8),
         };
@@ -521,9 +527,13 @@ impl Measure {
             return Err(invalid(format!("measure {}: `l2` is outside 1e-9 to 1e15", self.name)));
         }
         let bins = self.bins();
-        if has_bins && (!(2..=BINS_MAX).contains(&bins) || (self.reducer != Reducer::Histogram && !bins.is_power_of_two()))
+        if has_bins
+            && (!(2..=BINS_MAX).contains(&bins) || (self.reducer != Reducer::Histogram && !bins.is_power_of_two()))
         {
-            return Err(invalid(format!("measure {}: `bins` is outside 2 to {BINS_MAX}, or no power of two", self.name)));
+            return Err(invalid(format!(
+                "measure {}: `bins` is outside 2 to {BINS_MAX}, or no power of two",
+                self.name
+            )));
         }
         if !self.quantiles.iter().all(|q| (0.0..=1.0).contains(q)) || self.quantiles.len() > 16 {
             return Err(invalid(format!("measure {}: `quantiles` are at most 16 numbers from 0 to 1", self.name)));

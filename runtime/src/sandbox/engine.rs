@@ -51,7 +51,7 @@ impl Question {
         Self::new(approved.component(), approved.manifest(), parameters, limits, threads)
     }
 
-    pub(super) fn new(
+    pub(crate) fn new(
         component: &[u8],
         manifest: &Manifest,
         parameters: Vec<Value>,

@@ -123,12 +123,14 @@ pub(super) fn write(data: &Path) {
 /// Writes the same rows into every Parquet file below `data`, beside a word that no one reads.
 pub(super) fn renew(data: &Path) {
     for folder in ["retailer", "brand"] {
-        for path in std::fs::read_dir(data.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        for path in std::fs::read_dir(data.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
             let bytes = bytes::Bytes::from(std::fs::read(&path).expect("readable"));
             let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("Parquet").build().expect("a reader");
             let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("rows")).collect();
             let word = format!("{:?}", std::time::Instant::now());
-            let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![KeyValue::new("word".into(), word)]));
+            let properties =
+                WriterProperties::builder().set_key_value_metadata(Some(vec![KeyValue::new("word".into(), word)]));
             let schema = batches[0].schema();
             let file = File::create(&path).expect("a file");
             let mut writer = ArrowWriter::try_new(file, schema, Some(properties.build())).expect("a schema");

@@ -53,6 +53,11 @@ impl Record {
         Ok(Self { header, bytes, start })
     }
 
+    /// The SHA-256 that ends the file.
+    pub(super) fn sha256(&self) -> [u8; TRAILER] {
+        Sha256::digest(&self.bytes).into()
+    }
+
     pub(super) fn run(&self) -> &str {
         &self.header.run
     }
@@ -73,7 +78,8 @@ impl Record {
     }
 }
 
-pub(super) fn write(release: &Release, file: impl Write) -> io::Result<()> {
+/// Returns the SHA-256 that ends the file.
+pub(super) fn write(release: &Release, file: impl Write) -> io::Result<[u8; TRAILER]> {
     let mut out = Hashed { out: BufWriter::new(file), hash: Sha256::new(), length: 0 };
     out.write_all(VERSION)?;
     out.write_all(&serde_json::to_vec(&header(release))?)?;
@@ -113,8 +119,10 @@ impl<W: Write> Hashed<W> {
         self.out.write_all(bytes)
     }
 
-    fn finish(mut self) -> io::Result<()> {
-        self.out.write_all(&self.hash.finalize())?;
-        self.out.flush()
+    fn finish(mut self) -> io::Result<[u8; TRAILER]> {
+        let hash: [u8; TRAILER] = self.hash.finalize().into();
+        self.out.write_all(&hash)?;
+        self.out.flush()?;
+        Ok(hash)
     }
 }

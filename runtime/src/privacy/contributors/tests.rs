@@ -276,25 +276,13 @@ proptest! {
 }
 
 #[test]
-#[ignore = "a measurement: run it alone, with --release and --nocapture"]
-fn memory_and_time_of_a_million_units() {
+fn a_record_that_the_ledger_knows_must_be_there() {
     let (_folder, dir) = state();
     let history = History::open(&dir).unwrap();
-    let digester = Digester::new(&[7; 32]);
-    let groups = |shift: u64| -> Vec<ReleasedSet> {
-        let digest = |unit: u64| digester.digest(&UnitKey::Int64((unit + shift) as i64));
-        let group = |at: u64| (at * 1_000..(at + 1) * 1_000).map(digest).collect::<Vec<_>>();
-        (0..1_000).map(|at| set("g", Digests::from(group(at)))).collect()
-    };
-    for run in 0..5 {
-        let start = std::time::Instant::now();
-        let next = release(&format!("x-{run}"), groups(run * 100));
-        let hashed = start.elapsed();
-        history.check(&next, LIMIT).unwrap();
-        let checked = start.elapsed();
-        history.record(&next).unwrap();
-        println!("hashed {hashed:?}, checked by {checked:?}, recorded by {:?}", start.elapsed());
-    }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
+    let sha256 = history.record(&release("x-1", vec![set("a", units(0..100))])).unwrap();
+    let known = [("x-1".to_owned(), sha256)];
+    assert!(history.check_whole(&known).is_ok());
+    assert!(history.check_whole(&[("x-1".to_owned(), "00".repeat(32))]).is_err());
+    dir.remove_file("contributors/x-1.sets").unwrap();
+    assert_eq!(history.check_whole(&known).unwrap_err().code(), Code::HistoryFailed);
 }
