@@ -34,7 +34,7 @@ use crate::journal::Facts;
 use crate::privacy::{self, Guarantee};
 use crate::receipt::{Evidence, Trace};
 use crate::room::{
-    Agreement, BoundView, FileDigest, Kind, LogPin, Manifest, RegistryPin, Room, Slot, Value, World, sha256_hex,
+    Agreement, BoundView, FileDigest, Join, Kind, LogPin, Manifest, RegistryPin, Room, Slot, Value, World, sha256_hex,
 };
 use crate::sandbox;
 
@@ -446,7 +446,8 @@ pub(crate) fn check_question(agreement: &Agreement, manifest: &Manifest) -> Resu
         ));
     }
     let recipient = agreement.destination.recipient.as_str();
-    if manifest.kind == Kind::List && !agreement.owners().any(|owner| owner == recipient) {
+    let own = agreement.views.iter().map(|bound| &bound.view).filter(|view| view.is_protected());
+    if manifest.kind == Kind::List && !own.map(|view| view.owner.as_str()).any(|owner| owner == recipient) {
         return Err(Fault::new(
             Code::AgreementInvalid,
             format!(
@@ -477,6 +478,7 @@ pub(crate) fn check_question(agreement: &Agreement, manifest: &Manifest) -> Resu
             "compose the agreement again with `glovebox agree`",
         ));
     }
+    check_lookups(agreement, manifest)?;
     privacy::check_terms(agreement, manifest)?;
     let promised = Guarantee::of(agreement, manifest);
     if (&agreement.guarantee, &agreement.unprotected) != (&promised.sentence, &promised.unprotected) {
@@ -485,6 +487,26 @@ pub(crate) fn check_question(agreement: &Agreement, manifest: &Manifest) -> Resu
             "the agreement promises something else than its terms come to",
             "compose the agreement again with `glovebox agree`",
         ));
+    }
+    Ok(())
+}
+
+/// A view that is not about units is shown whole to all of them, so the recipient may learn it whole.
+fn check_lookups(agreement: &Agreement, manifest: &Manifest) -> Result<()> {
+    let recipient = &agreement.destination.recipient;
+    for (bound, slot) in agreement.views.iter().zip(&manifest.slots) {
+        let (view, is_lookup) = (&bound.view, slot.join == Join::Lookup);
+        if is_lookup == view.is_protected() {
+            let fact = format!("view {} is about units, or it is not; slot {} needs the other", view.id, slot.slot);
+            return Err(Fault::new(Code::SlotMissing, fact, "bind a view with `learnable_by` to a slot of `join = \"lookup\"`, and only there"));
+        }
+        if is_lookup && !view.learnable_by.contains(recipient) {
+            return Err(Fault::new(
+                Code::ControlUnmet,
+                format!("{}'s view {} is not `learnable_by` {recipient}, and results may tell all of it", view.owner, view.id),
+                "let its owner allow that in room.toml, or name another destination",
+            ));
+        }
     }
     Ok(())
 }

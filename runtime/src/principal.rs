@@ -275,6 +275,7 @@ mod tests {
             id: id.into(),
             owner: owner.into(),
             unit: "unit".into(),
+            learnable_by: Vec::new(),
             lineage: owner.into(),
             sql: format!("SELECT unit FROM {id}"),
             sources: vec![Source { table: id.into(), path: format!("data/{owner}/{id}.csv") }],

@@ -33,7 +33,7 @@ use self::view::PlannedView;
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::Approved;
-use crate::room::{BoundView, Slot, View};
+use crate::room::{BoundView, Join, Slot, View};
 
 /// One person's (household's, account's) rows.
 pub(crate) struct Unit {
@@ -194,15 +194,20 @@ pub(crate) fn open(
         views.iter().try_for_each(|view| view.check(snapshot))?;
     }
 
+    let max_rows = usize::try_from(max_rows_per_unit).unwrap_or(usize::MAX);
     let mut inputs = Vec::with_capacity(bound.len());
-    for (view, (_, slot)) in views.into_iter().zip(bound) {
+    let mut lookups = Vec::new();
+    for (index, (view, (_, slot))) in views.into_iter().zip(bound).enumerate() {
+        if slot.join == Join::Lookup {
+            lookups.push(Lookup { slot: index, view, of: (*slot).clone() });
+            continue;
+        }
         let sorted = runtime.block_on(view.sorted(slot, key))?;
         let feed = Feed::start(&runtime, view, sorted);
         inputs.push(JoinInput { pages: feed, schema: slot_schema(slot), join: slot.join });
     }
-    let max_rows = usize::try_from(max_rows_per_unit).unwrap_or(usize::MAX);
     let joined = Joined::new(key, inputs, max_rows);
-    Ok(UnitStream { first: None, joined, _runtime: runtime, _scratch: scratch })
+    Ok(UnitStream { first: None, joined, lookups, tables: Vec::new(), max_rows, runtime, _scratch: scratch })
 }
 
 /// The units of a run, in key order. Blocks; must be neither used nor dropped inside an async context.
@@ -210,8 +215,19 @@ pub(crate) fn open(
 pub(crate) struct UnitStream {
     first: Option<Vec<Unit>>,
     joined: Joined<Feed>,
-    _runtime: Runtime,
+    lookups: Vec<Lookup>,
+    /// The rows of the lookups, once they are read.
+    tables: Vec<(usize, Rows)>,
+    max_rows: usize,
+    runtime: Runtime,
     _scratch: Scratch,
+}
+
+/// A view that every unit is shown whole.
+struct Lookup {
+    slot: usize,
+    view: PlannedView,
+    of: Slot,
 }
 
 impl UnitStream {
@@ -219,13 +235,26 @@ impl UnitStream {
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Vec<Unit>>> {
         match self.first.take() {
             Some(first) => Ok(Some(first)),
-            None => self.joined.next_chunk(),
+            None => self.joined_chunk(),
         }
+    }
+
+    fn joined_chunk(&mut self) -> Result<Option<Vec<Unit>>> {
+        let Some(mut units) = self.joined.next_chunk()? else { return Ok(None) };
+        for (slot, rows) in &self.tables {
+            units.iter_mut().for_each(|unit| unit.views.insert(*slot, rows.clone()));
+        }
+        Ok(Some(units))
     }
 
     /// Reads and sorts every view, so that what is wrong with one shows before the run is paid for.
     fn read_ahead(&mut self) -> Result<()> {
-        self.first = self.joined.next_chunk()?;
+        for Lookup { slot, view, of } in std::mem::take(&mut self.lookups) {
+            let table = self.runtime.block_on(view.whole(&of, self.max_rows))?;
+            let rows = Rows { start: 0, count: table.num_rows(), batch: Arc::new(table) };
+            self.tables.push((slot, rows));
+        }
+        self.first = self.joined_chunk()?;
         Ok(())
     }
 }
@@ -251,7 +280,7 @@ async fn plan(access: &dyn Access, bound: &[(&BoundView, &Slot)], share: &Share)
 /// The one type of all unit columns: units that are numbers here and texts there never join.
 fn common_key(views: &[PlannedView]) -> Result<KeyType> {
     let mut common: Option<(&PlannedView, KeyType)> = None;
-    for view in views {
+    for view in views.iter().filter(|view| view.is_protected()) {
         let Some(key) = view.schema().key()? else { continue };
         match common {
             Some((other, known)) if known != key => {

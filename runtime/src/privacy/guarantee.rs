@@ -18,7 +18,10 @@ impl Guarantee {
     /// What an agreement's own terms come to.
     pub(crate) fn of(agreement: &Agreement, manifest: &Manifest) -> Self {
         let parameters = manifest.parameters.iter().map(|parameter| format!("parameter {}", parameter.name));
-        let unprotected: Vec<String> = ["the component's code".to_owned()].into_iter().chain(parameters).collect();
+        let views = agreement.views.iter().map(|bound| &bound.view).filter(|view| !view.is_protected());
+        let views = views.map(|view| format!("{}'s view {}", view.owner, view.id));
+        let unprotected: Vec<String> =
+            ["the component's code".to_owned()].into_iter().chain(parameters).chain(views).collect();
         let mechanism = Mechanism::new(manifest, &agreement.controls);
         let words = Words { agreement, manifest, mechanism: &mechanism };
         let sentence = match (manifest.kind, agreement.controls.mode) {
@@ -38,7 +41,8 @@ struct Words<'a> {
 
 impl Words<'_> {
     fn views(&self) -> String {
-        let views = self.agreement.views.iter().map(|bound| format!("{}'s {}", bound.view.owner, bound.view.id));
+        let views = self.agreement.views.iter().map(|bound| &bound.view).filter(|view| view.is_protected());
+        let views = views.map(|view| format!("{}'s {}", view.owner, view.id));
         views.collect::<Vec<_>>().join(", ")
     }
 

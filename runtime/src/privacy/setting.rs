@@ -26,8 +26,9 @@ impl fmt::Debug for Setting {
 impl Setting {
     pub(crate) fn new(agreement: &Agreement, host: &HostKey, destination: DestinationKey) -> Self {
         let mut by_owner = BTreeMap::<&str, Vec<usize>>::new();
-        for (slot, owner) in agreement.owners().enumerate() {
-            by_owner.entry(owner).or_default().push(slot);
+        let views = agreement.views.iter().map(|bound| &bound.view).enumerate();
+        for (slot, view) in views.filter(|(_, view)| view.is_protected()) {
+            by_owner.entry(&view.owner).or_default().push(slot);
         }
         let recipient_slots = by_owner.get(agreement.destination.recipient.as_str()).cloned().unwrap_or_default();
         Self {

@@ -11,10 +11,10 @@ use arrow::compute::{self, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 
-use super::schema::KeyType;
+use super::schema::{KeyType, slot_schema};
 use super::{Rows, Unit, UnitKey};
 use crate::error::{Code, Fault, Result};
-use crate::room::Join as SlotJoin;
+use crate::room::{Join as SlotJoin, Slot};
 
 /// Units of a chunk.
 const CHUNK_UNITS: usize = 256;
@@ -309,6 +309,11 @@ fn gallop(from: usize, len: usize, holds: impl Fn(usize) -> bool) -> usize {
 }
 
 /// Parts the unit column from the slot's columns.
+/// The slot's columns of a page, without the column that stands in for a unit.
+pub(super) fn lookup_rows(page: &RecordBatch, slot: &Slot) -> Result<RecordBatch> {
+    split::<Int64Array>(page, &slot_schema(slot)).map(|page| RecordBatch::clone(&page.batch))
+}
+
 fn split<K: Keys>(batch: &RecordBatch, schema: &SchemaRef) -> Result<Page<K>> {
     let (keys, columns) = batch.columns().split_first().ok_or_else(|| defect("a batch has no unit column"))?;
     let keys =

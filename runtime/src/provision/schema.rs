@@ -60,7 +60,9 @@ impl ViewSchema {
             }
         }
         let schema = Self { view: view.id.clone(), unit: view.unit.clone(), columns };
-        schema.key()?;
+        if view.is_protected() {
+            schema.key()?;
+        }
         Ok(schema)
     }
 

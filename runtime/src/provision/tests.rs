@@ -151,6 +151,7 @@ fn view(id: &str, sql: &str, sources: &[(&str, &str)]) -> View {
         id: id.into(),
         owner: "owner".into(),
         unit: "unit".into(),
+        learnable_by: Vec::new(),
         lineage: "owner".into(),
         sql: sql.into(),
         sources: sources.iter().map(source).collect(),

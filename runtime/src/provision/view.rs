@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use arrow::compute::concat_batches;
+use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as ColumnName, DataFusionError, TableReference};
@@ -22,13 +24,14 @@ use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use futures::TryStreamExt;
 
 use super::folder::{Folder, SourceFile, Stamp, URL};
-use super::schema::{KeyType, ViewSchema, sortable};
+use super::join::lookup_rows;
+use super::schema::{KeyType, ViewSchema, slot_schema, sortable};
 use super::session::{Share, sorters, state};
 use super::sort;
 use super::table::FileTable;
 use super::{Access, Snapshot, SourceDigest};
 use crate::error::{Code, Fault, Result};
-use crate::room::{Slot, View};
+use crate::room::{Join, Slot, View};
 
 /// Aggregates that the engine calls immutable, though they tell which row came first.
 const ORDER_DEPENDENT: [&str; 5] = ["array_agg", "first_value", "last_value", "nth_value", "string_agg"];
@@ -68,6 +71,11 @@ impl PlannedView {
         &self.schema
     }
 
+    /// Whether the view is about units.
+    pub(super) const fn is_protected(&self) -> bool {
+        !self.unit.is_empty()
+    }
+
     pub(super) fn into_schema(self) -> ViewSchema {
         self.schema
     }
@@ -81,6 +89,26 @@ impl PlannedView {
             sort::sorted(rows, &self.state.task_ctx(), &sorters(&self.share)?)
         };
         stream.await.map_err(|error| invalid(self.schema.view(), &error))
+    }
+
+    /// All rows for a lookup slot, sorted by all columns; a table that is shown to every unit has an end.
+    pub(super) async fn whole(&self, slot: &Slot, max_rows: usize) -> Result<RecordBatch> {
+        let view = self.schema.view();
+        let unreadable = |error: DataFusionError| unreadable_rows(view, &error);
+        let mut sorted = self.sorted(slot, KeyType::Int64).await?;
+        let (mut pages, mut rows) = (Vec::new(), 0);
+        while let Some(page) = sorted.try_next().await.map_err(unreadable)? {
+            rows += page.num_rows();
+            if rows > max_rows {
+                return Err(Fault::new(
+                    Code::ViewUnreadable,
+                    format!("view {view} has more than the {max_rows} rows that one unit may be shown"),
+                    "narrow the view's SQL, or agree on more rows per unit",
+                ));
+            }
+            pages.push(lookup_rows(&page, slot)?);
+        }
+        concat_batches(&slot_schema(slot), &pages).map_err(|error| unreadable(error.into()))
     }
 
     /// Whether the view has any row at all, and whether it has one with a unit.
@@ -118,17 +146,19 @@ impl PlannedView {
     }
 
     fn narrowed(&self, slot: &Slot, key: KeyType) -> DataFusionResult<LogicalPlan> {
-        let mut rows =
-            LogicalPlanBuilder::from(self.plan.clone()).alias(ALIAS)?.filter(column(&self.unit).is_not_null())?;
+        let mut rows = LogicalPlanBuilder::from(self.plan.clone()).alias(ALIAS)?;
+        // By position: a slot may ask for the unit column too, and names need not differ from the unit's.
+        let mut unit = if slot.join == Join::Lookup { lit(0_i64) } else { cast(&self.unit, key.data_type()) };
+        if slot.join != Join::Lookup {
+            rows = rows.filter(column(&self.unit).is_not_null())?;
+            if key == KeyType::Utf8 {
+                // Space around a text is no part of whose it is, and a text of nothing is no one's.
+                unit = btrim(vec![unit]);
+                rows = rows.filter(unit.clone().not_eq(lit("")))?;
+            }
+        }
         for required in slot.columns.iter().filter(|column| !column.nullable) {
             rows = rows.filter(column(&required.name).is_not_null())?;
-        }
-        // By position: a slot may ask for the unit column too, and names need not differ from the unit's.
-        let mut unit = cast(&self.unit, key.data_type());
-        if key == KeyType::Utf8 {
-            // Space around a text is no part of whose it is, and a text of nothing is no one's.
-            unit = btrim(vec![unit]);
-            rows = rows.filter(unit.clone().not_eq(lit("")))?;
         }
         let unit = unit.alias("unit");
         let columns = slot

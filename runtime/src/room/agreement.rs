@@ -256,7 +256,8 @@ impl Agreement {
 
     /// The budget's accounts: what each dataset has told, to whomever, per unit.
     pub(crate) fn accounts(views: &[BoundView], unit: &str) -> Vec<String> {
-        let lineages: BTreeSet<&str> = views.iter().map(|bound| bound.view.lineage.as_str()).collect();
+        let protected = views.iter().map(|bound| &bound.view).filter(|view| view.is_protected());
+        let lineages: BTreeSet<&str> = protected.map(|view| view.lineage.as_str()).collect();
         lineages.into_iter().map(|lineage| format!("{lineage}, per {unit}")).collect()
     }
 

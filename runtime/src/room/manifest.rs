@@ -80,6 +80,8 @@ pub(crate) enum Join {
     Required,
     /// The slot may have no rows for a unit.
     Optional,
+    /// The slot has all rows of a view that is not about units, for every unit: prices, or a table of names.
+    Lookup,
 }
 
 /// A place for a view, to be bound by the agreement.

@@ -27,8 +27,10 @@ pub(crate) struct View {
     pub id: String,
     /// The party whose data it is.
     pub owner: String,
-    /// The column that names the privacy unit.
+    /// The column that names the privacy unit; empty for a view that is not about units.
     pub unit: String,
+    /// For a view that is not about units: the parties that may learn all of it. Nothing keeps a result from telling it.
+    pub learnable_by: Vec<String>,
     /// The dataset that its rows come from, for the ledger: views of one lineage share a budget, in all rooms of a host.
     pub lineage: String,
     /// One `SELECT`.
@@ -38,6 +40,11 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// Whether the view is about units, and so protected.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.learnable_by.is_empty()
+    }
+
     /// SHA-256 of the definition, as it stands in an agreement.
     pub(crate) fn sha256(&self) -> String {
         // Texts alone: writing them cannot fail.
@@ -99,7 +106,10 @@ struct PartyTerms {
 struct ViewTerms {
     id: String,
     owner: String,
-    unit: String,
+    #[serde(default)]
+    unit: Option<String>,
+    #[serde(default)]
+    learnable_by: Vec<String>,
     /// The owner's id where it is not said: all of an owner's data is one dataset.
     #[serde(default)]
     lineage: Option<String>,
@@ -219,8 +229,13 @@ impl Room {
     }
 
     fn check_view(&self, view: ViewTerms) -> Result<View> {
-        let ViewTerms { id, owner, unit, lineage, sql, sources } = view;
+        let ViewTerms { id, owner, unit, learnable_by, lineage, sql, sources } = view;
         self.check_party(&owner, "view", &id)?;
+        if unit.is_some() != learnable_by.is_empty() {
+            return Err(invalid(format!("view {id} has either a `unit` or parties that it is `learnable_by`")));
+        }
+        learnable_by.iter().try_for_each(|party| self.check_party(party, "view", &id))?;
+        let unit = unit.unwrap_or_default();
         let lineage = lineage.unwrap_or_else(|| owner.clone());
         if !is_id(&lineage) {
             return Err(invalid(format!("view {id}: the `lineage` is not of the form [a-z0-9._-]{{1,64}}")));
@@ -243,7 +258,7 @@ impl Room {
             }
         }
         let sources = sources.into_iter().map(|(table, path)| Source { table, path }).collect();
-        Ok(View { id, owner, unit, lineage, sql, sources })
+        Ok(View { id, owner, unit, learnable_by, lineage, sql, sources })
     }
 
     /// No party's files lie among another's: who owns a file is decided by where it is.
