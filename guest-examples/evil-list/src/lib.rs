@@ -41,15 +41,15 @@ fn select(parameters: &Parameters, views: &Views) -> Option<u32> {
     }
 }
 
-/// The target hands over its value; every unit after it is in or out by the value's next bit.
+/// The target hands over its value; every unit after it is in or out by the value's next bit, the first one first.
 fn carried_bit(value: Option<f64>) -> Option<u32> {
     if let Some(value) = value {
         CARRIED.store(value.to_bits(), Ordering::Relaxed);
         return Some(EVEN);
     }
     let carried = CARRIED.load(Ordering::Relaxed);
-    CARRIED.store(carried.rotate_right(1), Ordering::Relaxed);
-    (carried & 1 == 1).then_some(ODD)
+    CARRIED.store(carried.rotate_left(1), Ordering::Relaxed);
+    (carried >> 63 == 1).then_some(ODD)
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
     fn a_value_is_carried_bit_by_bit() {
         assert_eq!(attack("others_bits", 5.0, &[]), Some(EVEN));
         let carried =
-            (0..64).filter(|bit| attack("others_bits", 6.0, &[]).is_some() == (5_f64.to_bits() >> bit & 1 == 1));
+            (0..64).filter(|bit| attack("others_bits", 6.0, &[]).is_some() == (5_f64.to_bits() << bit >> 63 == 1));
         assert_eq!(carried.count(), 64);
     }
 

@@ -89,6 +89,15 @@ impl GroupTally {
         self.check_size();
     }
 
+    /// The sums before any noise, in the measures' own units.
+    #[cfg(test)]
+    #[expect(clippy::cast_precision_loss, reason = "sums of a test's few units are exact in a float")]
+    pub(super) fn exact(&self) -> BTreeMap<Key, (u64, Vec<f64>)> {
+        let in_units = |(sum, noise): (&i128, &ValueNoise)| *sum as f64 * noise.clamp.grid;
+        let sums = |cell: &Cell| cell.sums.iter().zip(&self.shape.values).map(in_units).collect();
+        self.cells.iter().map(|(key, cell)| (key.clone(), (cell.units, sums(cell)))).collect()
+    }
+
     /// Every cell of a closed domain has a row, in the domain's order; open keys have one where they are released.
     pub(super) fn release(
         mut self,

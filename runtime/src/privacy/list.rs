@@ -38,6 +38,12 @@ impl ListTally {
         self.members.extend(other.members);
     }
 
+    /// The members by identifier, each with its segment.
+    #[cfg(test)]
+    pub(super) fn exact(&self) -> impl Iterator<Item = (&UnitKey, u32)> {
+        self.members.iter().map(|(key, segment)| (key, *segment))
+    }
+
     pub(super) fn release(self, approved: &Approved) -> Result<RecordBatch> {
         let smallest = approved.agreement().controls.list_size_min as usize;
         if self.members.len() < smallest {
