@@ -498,12 +498,19 @@ fn check_lookups(agreement: &Agreement, manifest: &Manifest) -> Result<()> {
         let (view, is_lookup) = (&bound.view, slot.join == Join::Lookup);
         if is_lookup == view.is_protected() {
             let fact = format!("view {} is about units, or it is not; slot {} needs the other", view.id, slot.slot);
-            return Err(Fault::new(Code::SlotMissing, fact, "bind a view with `learnable_by` to a slot of `join = \"lookup\"`, and only there"));
+            return Err(Fault::new(
+                Code::SlotMissing,
+                fact,
+                "bind a view with `learnable_by` to a slot of `join = \"lookup\"`, and only there",
+            ));
         }
         if is_lookup && !view.learnable_by.contains(recipient) {
             return Err(Fault::new(
                 Code::ControlUnmet,
-                format!("{}'s view {} is not `learnable_by` {recipient}, and results may tell all of it", view.owner, view.id),
+                format!(
+                    "{}'s view {} is not `learnable_by` {recipient}, and results may tell all of it",
+                    view.owner, view.id
+                ),
                 "let its owner allow that in room.toml, or name another destination",
             ));
         }

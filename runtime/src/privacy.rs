@@ -85,6 +85,22 @@ impl Tally {
             _ => {}
         }
     }
+
+    /// Units and sums per group before any noise. Each identifier of a list is a group of its own.
+    #[cfg(test)]
+    pub(crate) fn exact(&self) -> std::collections::BTreeMap<Vec<String>, (u64, Vec<f64>)> {
+        use crate::provision::UnitKey;
+        let name = |key: &UnitKey| match key {
+            UnitKey::Int64(key) => key.to_string(),
+            UnitKey::Utf8(key) => key.to_string(),
+        };
+        match self {
+            Self::Groups(tally) => tally.exact(),
+            Self::List(tally) => {
+                tally.exact().map(|(key, segment)| (vec![name(key)], (1, vec![f64::from(segment)]))).collect()
+            }
+        }
+    }
 }
 
 impl Tally {

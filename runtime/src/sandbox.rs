@@ -7,6 +7,8 @@
 mod contract;
 mod engine;
 mod figures;
+#[cfg(test)]
+mod isolation;
 mod lower;
 mod profile;
 mod screen;

@@ -1,6 +1,6 @@
 //! The integration tests: one binary, through the public API and the real program.
 //!
-//! There is a module for each step of the data path, and `attacks`, `bad_input`, `cli`, `crash`, `tidy` and `trust` across them. What a room, a
+//! There is a module for each step of the data path, and `attacks`, `bad_input`, `cli`, `crash`, `encodings`, `tidy` and `trust` across them. What a room, a
 //! refusal and a release look like is in [`support`].
 
 #![expect(
@@ -18,6 +18,7 @@ mod bad_input;
 mod cli;
 mod crash;
 mod destination;
+mod encodings;
 mod gate;
 mod privacy;
 mod provision;

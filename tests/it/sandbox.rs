@@ -45,6 +45,11 @@ fn attack_spin_against_the_clock() {
 }
 
 #[test]
+fn attack_divide() {
+    is_silence("divide");
+}
+
+#[test]
 fn attack_recurse() {
     is_silence("recurse");
 }
@@ -70,6 +75,11 @@ fn attack_nan() {
 }
 
 #[test]
+fn attack_nan_payload() {
+    is_silence("nan_payload");
+}
+
+#[test]
 fn attack_wrong_width() {
     is_silence("wrong_width");
 }
@@ -83,6 +93,21 @@ fn attack_wrong_group() {
 #[test]
 fn attack_infinity() {
     is_bounded("infinity", 10.0);
+}
+
+/// So is everything else that is beyond the range, however far.
+#[test]
+fn attack_numbers_out_of_range() {
+    is_bounded("max", 10.0);
+    is_bounded("minus_infinity", 0.0);
+    is_bounded("whole", 0.0);
+}
+
+/// What is finer than the grid of the sums is not told apart from what it is next to.
+#[test]
+fn attack_low_bits() {
+    is_bounded("denormal", 0.0);
+    is_bounded("low_bits", 1.0);
 }
 
 /// A thousand contributions of one unit are a longer answer than is agreed. Where they are not, they count once.
@@ -104,6 +129,12 @@ fn attack_negative_zero() {
 #[test]
 fn attack_counter() {
     is_bounded("counter", 1.0);
+}
+
+/// No unit finds a mark of another's.
+#[test]
+fn attack_residue() {
+    is_bounded("residue", 0.0);
 }
 
 /// The attack is alive: where one instance is shown to several units, the counter goes up.

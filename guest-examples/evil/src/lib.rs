@@ -4,14 +4,22 @@
 //! does any of this.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::iter;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use glovebox_sdk::Rows;
 use glovebox_sdk::analytical::{Contribution, Parameters, Views, question};
 
 question!(measure);
 
 /// Stays at zero between units if no two of them share an instance.
 static CALLS: AtomicU32 = AtomicU32::new(0);
+
+/// 256 KiB in which a unit leaves a mark for the next one; more than the host keeps resident between units.
+static DESK: [AtomicU64; 1 << 15] = [const { AtomicU64::new(0) }; 1 << 15];
+
+/// What the units of a `medley` do, each by its own value: some leave and look for marks, others fail in every way.
+const MEDLEY: [&str; 8] = ["counter", "residue", "unreachable", "observe", "spin", "recurse", "allocate", "grow"];
 
 fn measure(parameters: &Parameters, views: &Views) -> Vec<Contribution> {
     let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
@@ -21,18 +29,32 @@ fn measure(parameters: &Parameters, views: &Views) -> Vec<Contribution> {
     if !is_target {
         return one(1.0);
     }
-    match parameters.utf8(0) {
+    let attack = match parameters.utf8(0) {
+        "medley" => MEDLEY[rows.float64(0).value(0) as usize % MEDLEY.len()],
+        attack => attack,
+    };
+    match attack {
         "unreachable" => panic!("an attack"),
+        "divide" => one((1 / black_box(0_i64)) as f64),
         "spin" => spin(),
         "recurse" => one(recurse(1)),
         "allocate" => allocate(),
         "long_key" => vec![Contribution::new(["a".repeat(10_000_000)], [1.0])],
         "flood" => (0..1_000_000).map(|key| Contribution::new([key.to_string()], [1.0])).collect(),
         "nan" => one(f64::NAN),
+        "nan_payload" => one(f64::from_bits(0xfff0_dead_beef_cafe)),
         "infinity" => one(f64::INFINITY),
+        "minus_infinity" => one(f64::NEG_INFINITY),
+        "max" => one(f64::MAX),
+        "whole" => one(i64::MIN as f64),
+        "denormal" => one(f64::from_bits(1)),
+        "low_bits" => one(f64::from_bits(1_f64.to_bits() | 0x5ec7e7)),
         "wrong_width" => vec![Contribution::new(["all"], [1.0, 2.0, 3.0])],
         "wrong_group" => vec![Contribution::new(["not in the domain"], [1.0])],
         "counter" => one(f64::from(calls)),
+        "residue" => one(leave_marks() as f64),
+        "observe" => one(observe(rows, calls)),
+        "grow" => one(grow() as f64),
         "duplicate" => vec![Contribution::new(["all"], [1.0]); 1_000],
         "negative_zero" => one(-0.0),
         _ => one(1.0),
@@ -70,10 +92,51 @@ fn allocate() -> Vec<Contribution> {
     one(hoard.len() as f64)
 }
 
+/// Writes a mark into every word of the desk; returns how many it found there.
+fn leave_marks() -> usize {
+    DESK.iter().filter(|word| word.swap(0xa5a5_a5a5, Ordering::Relaxed) != 0).count()
+}
+
+/// A digest of all that a unit can look at, in 52 bits: its rows and where they lie, its stack, its memory's size.
+fn observe(rows: &Rows, calls: u32) -> f64 {
+    let values = rows.float64(0).values();
+    let local = black_box(0_u8);
+    let places =
+        [values.as_ptr() as u64, &raw const local as u64, pages() as u64, u64::from(calls), values.len() as u64];
+    let seen = places.into_iter().chain(values.iter().map(|value| value.to_bits()));
+    let digest = seen.fold(0xcbf2_9ce4_8422_2325, |digest: u64, word| (digest ^ word).wrapping_mul(0x0100_0000_01b3));
+    (digest >> 12) as f64
+}
+
+/// Takes all the memory that it is given; returns how many pages that were.
+fn grow() -> usize {
+    iter::repeat_with(one_page_more).take_while(|granted| *granted).count()
+}
+
+#[cfg(target_family = "wasm")]
+fn one_page_more() -> bool {
+    core::arch::wasm32::memory_grow::<0>(1) != usize::MAX
+}
+
+#[cfg(target_family = "wasm")]
+fn pages() -> usize {
+    core::arch::wasm32::memory_size::<0>()
+}
+
+/// Natively there is no memory of one's own to grow.
+#[cfg(not(target_family = "wasm"))]
+fn one_page_more() -> bool {
+    false
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn pages() -> usize {
+    0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use glovebox_sdk::Rows;
 
     fn attack(name: &str, only_unit_with: i64) -> Vec<Contribution> {
         let views = Views::from([Rows::builder().float64([5.0]).build()]);
@@ -100,6 +163,32 @@ mod tests {
         assert_eq!(attack("long_key", -1)[0].group[0].len(), 10_000_000);
         assert_eq!(attack("flood", -1).len(), 1_000_000);
         assert_eq!(attack("duplicate", -1).len(), 1_000);
+    }
+
+    #[test]
+    fn numbers_are_what_they_say() {
+        let value = |name: &str| attack(name, -1)[0].values[0];
+        assert!(value("nan_payload").is_nan() && value("low_bits") > 1.0);
+        assert!(value("denormal") > 0.0 && value("denormal").is_subnormal());
+        assert_eq!(value("whole"), -(2_f64.powi(63)));
+    }
+
+    #[test]
+    fn marks_are_found_by_whoever_comes_next() {
+        attack("residue", -1);
+        assert_eq!(attack("residue", -1), one(DESK.len() as f64));
+    }
+
+    #[test]
+    fn what_is_observed_depends_on_the_rows() {
+        let observed = |value: f64| observe(&Rows::builder().float64([value]).build(), 1);
+        assert_ne!(observed(1.0), observed(2.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "divide by zero")]
+    fn division_by_zero_panics() {
+        attack("divide", -1);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use unicode_normalization::is_nfc;
 use super::Setting;
 use super::contributors::{Digests, ReleasedSet};
 use super::mechanism::Mechanism;
+#[cfg(test)]
+use super::mechanism::Statistic;
 use super::reduce::{self, Number, Shown};
 use super::suppress::{self, Rules, Total};
 use crate::error::{Code, Fault, Result};
@@ -115,6 +117,22 @@ impl GroupTally {
         self.check_size();
     }
 
+    /// The sums before any noise, in the measures' own units.
+    #[cfg(test)]
+    pub(super) fn exact(&self) -> BTreeMap<Key, (u64, Vec<f64>)> {
+        let mechanism = &self.shape.mechanism;
+        let sums = |cell: &Cell| {
+            let in_units = |statistic: &Statistic| match *statistic {
+                Statistic::Sum { part, grid, .. } | Statistic::Mean { part, grid } => {
+                    Some(grid.value(cell.sums[mechanism.offset(part)]))
+                }
+                _ => None,
+            };
+            mechanism.statistics.iter().filter_map(in_units).collect()
+        };
+        self.cells.iter().map(|(key, cell)| (key.clone(), (cell.units, sums(cell)))).collect()
+    }
+
     /// Adds noise, and leaves out what is below the threshold.
     pub(super) fn release(
         self,
@@ -192,12 +210,6 @@ impl GroupTally {
             }
         }
         Ok((table(manifest, mechanism, rows)?, groups))
-    }
-
-    /// Exact totals, for tests of what one unit can change.
-    #[cfg(test)]
-    pub(crate) fn totals(&self) -> BTreeMap<Vec<String>, (u64, Vec<i128>)> {
-        self.cells.iter().map(|(key, cell)| (key.clone(), (cell.units, cell.sums.clone()))).collect()
     }
 }
 

@@ -48,6 +48,13 @@ impl ListTally {
         self.overlap += other.overlap;
     }
 
+    /// The members by identifier, each with its segment.
+    #[cfg(test)]
+    pub(super) fn exact(&self) -> impl Iterator<Item = (&UnitKey, u32)> {
+        let members = self.answers.iter().filter(|(_, answer)| **answer != OUT);
+        members.map(|(key, answer)| (key, answer - 1))
+    }
+
     /// The identifiers that are in, and their digests.
     pub(super) fn release(mut self, controls: &Controls, random: &mut Random) -> Result<(RecordBatch, ReleasedSet)> {
         let shown = self.answers.len() as u64;

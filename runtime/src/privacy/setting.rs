@@ -69,10 +69,15 @@ impl Setting {
 impl Setting {
     /// One owner of one slot, which is the recipient's too.
     pub(crate) fn of_one_owner() -> std::sync::Arc<Self> {
+        Self::of_owners(1)
+    }
+
+    /// An owner for each slot; the second is the recipient.
+    pub(crate) fn of_owners(slots: usize) -> std::sync::Arc<Self> {
         let host = HostKey::none();
         std::sync::Arc::new(Self {
-            slots_by_owner: vec![vec![0]],
-            recipient_slots: vec![0],
+            slots_by_owner: (0..slots).map(|slot| vec![slot]).collect(),
+            recipient_slots: vec![1.min(slots - 1)],
             digester: host.digester(),
             destination: host.destination("room", "destination"),
         })

@@ -58,8 +58,19 @@ impl Question {
         limits: Limits,
         threads: usize,
     ) -> Result<Self> {
-        let kind = manifest.kind;
         let engine = Engine::new(&config(&limits, threads)).map_err(|error| failed(format!("no engine: {error}")))?;
+        Self::on(engine, component, manifest, parameters, limits, threads)
+    }
+
+    pub(super) fn on(
+        engine: Engine,
+        component: &[u8],
+        manifest: &Manifest,
+        parameters: Vec<Value>,
+        limits: Limits,
+        threads: usize,
+    ) -> Result<Self> {
+        let kind = manifest.kind;
         let component = Component::from_binary(&engine, component).map_err(|error| not_compiled(&error))?;
         let function = find_export(&component, kind)?;
         let pre = Linker::new(&engine).instantiate_pre(&component).map_err(|error| not_compiled(&error))?;

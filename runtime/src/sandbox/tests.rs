@@ -18,7 +18,7 @@ use crate::privacy::{Setting, Tally};
 use crate::provision::{Rows, Unit, UnitKey};
 use crate::room::{Controls, Limits, Manifest};
 
-const WIT: &str = include_str!("../../../sdk/wit/question.wit");
+pub(super) const WIT: &str = include_str!("../../../sdk/wit/question.wit");
 
 const MANIFEST: &str = r#"
     version = 1
@@ -68,7 +68,7 @@ fn analytical(body: &str) -> Vec<u8> {
     question("analytical-question", "glovebox:question/analytical@0.1.0#measure", body)
 }
 
-fn encode(wit: &str, world: &str, module: &str) -> Vec<u8> {
+pub(super) fn encode(wit: &str, world: &str, module: &str) -> Vec<u8> {
     // An empty component's types: the type of these is of a crate that is no direct dependency.
     let empty = wit_component::decode(&wasm("(component)")).unwrap();
     let wit_component::DecodedWasm::Component(mut types, _) = empty else { panic!("not a component") };
