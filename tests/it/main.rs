@@ -19,6 +19,7 @@ mod cli;
 mod crash;
 mod destination;
 mod encodings;
+mod epsilon;
 mod gate;
 mod privacy;
 mod provision;
