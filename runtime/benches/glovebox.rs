@@ -17,6 +17,7 @@ use glovebox::{
     open_room, registry_status, run, sign_registry, trust_room,
 };
 use parquet::arrow::ArrowWriter;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -60,13 +61,19 @@ fn main() -> Result<()> {
     let mut whole = Vec::new();
     let mut native = Vec::new();
     for _ in 0..ROUNDS {
-        whole.push(rows / run_in_process(&once, threads)?.as_secs_f64());
+        whole.push(rows / run_in_process(&once, UNITS, threads)?.as_secs_f64());
         native.push(rows / run_natively(&once, threads)?.as_secs_f64());
     }
     say("peak memory at 1x and at 10x input");
-    let memory = [peak_memory_mib(&once)?, peak_memory_mib(&tenfold)?];
+    let memory = [peak_memory_mib(&once, UNITS)?, peak_memory_mib(&tenfold, 10 * UNITS)?];
+
+    say("noise, on one core");
+    let noise: Vec<[f64; 2]> = (0..ROUNDS).map(|_| bench::noise_samples_per_second()).collect();
+    let of = |which: usize| median(&noise.iter().map(|rates| rates[which]).collect::<Vec<_>>()).round();
 
     let figures = serde_json::json!({
+        "laplace_samples_per_second": of(0),
+        "gaussian_samples_per_second": of(1),
         "sealed_units_per_second_per_core": median(&sealed).round(),
         "bare_instances_per_second_per_core": median(&bare).round(),
         "sealed_vs_bare_instantiate": ratio(&sealed, &bare),
@@ -182,7 +189,11 @@ fn write_batches<'a>(path: &Path, rows: usize, row: impl Fn(usize) -> (i64, i64,
         ])
     };
     // Decoding holds a row group per core, outside of the memory for sorts; this is the size that databases write.
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(122_880)).build();
+    let word = format!("{:?}", Instant::now());
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(122_880))
+        .set_key_value_metadata(Some(vec![KeyValue::new("written".to_owned(), word)]))
+        .build();
     let mut writer = ArrowWriter::try_new(File::create(path)?, batch(0)?.schema(), Some(properties))?;
     for from in (0..rows).step_by(BATCH) {
         writer.write(&batch(from)?)?;
@@ -191,8 +202,8 @@ fn write_batches<'a>(path: &Path, rows: usize, row: impl Fn(usize) -> (i64, i64,
     Ok(())
 }
 
-fn run_in_process(room: &Path, threads: usize) -> Result<Duration> {
-    clear_results(room)?;
+fn run_in_process(room: &Path, units: usize, threads: usize) -> Result<Duration> {
+    clear(room, units)?;
     let key = load_key(&room.join("runtime.pem"))?;
     let request = Request {
         room,
@@ -230,8 +241,8 @@ fn run_natively(room: &Path, threads: usize) -> Result<Duration> {
 }
 
 /// Peak resident memory of the program itself, in a process of its own under the stated limit for sorts.
-fn peak_memory_mib(room: &Path) -> Result<f64> {
-    clear_results(room)?;
+fn peak_memory_mib(room: &Path, units: usize) -> Result<f64> {
+    clear(room, units)?;
     let mut child = Command::new(env!("CARGO_BIN_EXE_glovebox"))
         .args(["--json", "run", "agreements/reach-r1", "--key", "runtime.pem"])
         .args(["--sort-memory", &SORT_MEMORY_MIB.to_string()])
@@ -260,8 +271,10 @@ fn high_water_mark(status: &str) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// A result is never written over, so each run begins without the one before. The budget lasts for all of them.
-fn clear_results(room: &Path) -> Result<()> {
+/// A result is never written over, so each run begins without the one before; and on files of other bytes, for a run
+/// on the same ones would repeat its answer. The budget lasts for all of them.
+fn clear(room: &Path, units: usize) -> Result<()> {
+    write_campaigns(&room.join("data/brand/campaigns.parquet"), units)?;
     match fs::remove_dir_all(room.join("out")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),

@@ -12,8 +12,9 @@ use crate::clock::Clock;
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, Approved, Chain, Inquiry};
 use crate::journal::Facts;
-use crate::privacy::{HostKey, Setting, Tally};
+use crate::privacy::{HostKey, Noise, Setting, Tally};
 use crate::provision::{self, Resources, Unit};
+use crate::random::Random;
 use crate::receipt::Trace;
 use crate::sandbox::{Question, ask_all};
 
@@ -57,6 +58,19 @@ fn admit(dir: &cap_std::fs::Dir, agreement: &str) -> Result<Approved> {
     let runtime = runtime.ok_or_else(|| Fault::new(Code::KeyUnknown, "no runtime is registered", "register one"))?;
     let inquiry = Inquiry { dir, folder: agreement, now, runtime: &runtime, facts: &Facts::default() };
     gate::admit(&inquiry, &mut trace)
+}
+
+/// Samples of discrete Laplace and of discrete Gaussian noise per second, at a scale of a thousand.
+#[must_use]
+pub fn noise_samples_per_second() -> [f64; 2] {
+    const DRAWS: usize = 2_000_000;
+    [Noise::laplace(1_000, 1), Noise::gaussian(1_000_000, 1)].map(|noise| {
+        let mut random = Random::from_seed([7; 32]);
+        let start = Instant::now();
+        let sum: i128 = (0..DRAWS).map(|_| noise.sample(&mut random)).sum();
+        std::hint::black_box(sum);
+        per_second(DRAWS, start)
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate")]

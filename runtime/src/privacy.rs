@@ -42,6 +42,7 @@ pub(crate) use ledger::{Kept, LedgerHead, Posting, StoredAnswer};
 use list::ListTally;
 pub(crate) use mechanism::Mechanism;
 pub use mechanism::{Cost, MeasureNoise};
+pub(crate) use noise::Noise;
 pub(crate) use pseudonym::DestinationKey;
 pub(crate) use setting::Setting;
 

@@ -4,6 +4,7 @@
 //! would, so it can do nothing that a user cannot.
 
 mod audit;
+mod budget;
 mod data;
 mod refusals;
 
@@ -18,7 +19,8 @@ use crate::cargo::cargo;
 use crate::guests;
 
 /// Builds what is needed, then shows the whole story.
-pub(crate) fn demo(root: &Path) -> Result<()> {
+pub(crate) fn demo(repository: &Path) -> Result<()> {
+    let root = repository;
     let glovebox = build_program(root)?;
     let questions = root.join("target/questions");
     guests::build(root, &questions)?;
@@ -27,6 +29,8 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
     heading("A room of two parties");
     let room = root.join("target/demo");
     lay_room(&room, &questions, &data)?;
+    // A host that never was: its ledger would remember what earlier demonstrations spent.
+    clear(&root.join(STATE))?;
     println!("data: {}\nroom: {}", data.name(), relative(root, &room.join("room.toml")).display());
     let shell = Shell { glovebox, room, state: root.join(STATE) };
     for (party, person) in [("retailer", "ana"), ("brand", "dan")] {
@@ -43,7 +47,11 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
 
     heading("An analytical question: who buys, by campaign type and income band");
     shell.agree_and_approve("reach-r1", &["questions/reach.wasm", "--destination", "brand-reports"])?;
+    budget::quote_and_try(&shell, "agreements/reach-r1")?;
     let reach = shell.run_question("reach", "out/reports/reach-r1.parquet")?;
+
+    heading("What the noise has done, against the exact numbers that only the host could know");
+    budget::compare_with_exact(repository, &shell, data.ending())?;
 
     heading("A list question: who got a campaign, buys soft drinks, and did not redeem");
     let list = [
@@ -54,8 +62,14 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
     shell.agree_and_approve("nonredeemers-r1", &list)?;
     let nonredeemers = shell.run_question("nonredeemers", "out/activation/nonredeemers-r1.csv")?;
 
+    heading("Its recipient finds its own customers in it");
+    budget::identify(&shell, data.ending())?;
+
+    heading("The same question again: the same answer, for nothing");
+    budget::repeat(&shell)?;
+
     heading("What it cost");
-    shell.run(&["ledger"])?;
+    shell.run(&["ledger", "show"])?;
 
     heading("Both receipts, verified offline");
     shell.run(&["verify", &reach])?;
@@ -71,6 +85,10 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
     heading("Withdrawn while it runs: nothing comes out");
     refusals::revoke_during_a_run(&shell, &list)?;
 
+    heading("A budget ends");
+    budget::exhaust(&shell)?;
+    shell.run(&["ledger", "show"])?;
+
     heading("The room's memory");
     shell.run(&["log", "verify"])
 }
@@ -85,12 +103,7 @@ fn build_program(root: &Path) -> Result<PathBuf> {
 }
 
 fn lay_room(room: &Path, questions: &Path, data: &data::Data) -> Result<()> {
-    match fs::remove_dir_all(room) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).context("clearing target/demo");
-        }
-        _ => {}
-    }
+    clear(room)?;
     for folder in ["questions", "data/retailer", "data/brand"] {
         fs::create_dir_all(room.join(folder))?;
     }
@@ -109,6 +122,15 @@ fn lay_room(room: &Path, questions: &Path, data: &data::Data) -> Result<()> {
     }
     fs::write(room.join("room.toml"), include_str!("demo/room.toml").replace("ENDING", data.ending()))?;
     Ok(())
+}
+
+fn clear(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("clearing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where a host's state lies, beside the room and not in it.

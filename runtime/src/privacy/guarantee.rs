@@ -108,11 +108,9 @@ impl Words<'_> {
                 "the answer for it is another one with the probability that epsilon = {epsilon} sets (randomised response)"
             ),
             None => format!(
-                "{recipient} learns at most {} bit(s) from this run ({} bits for {} identifiers together), exact ones: no \
-                 noise bounds what they mean",
+                "{recipient} learns at most {} bit(s) from this run{}, exact ones: no noise bounds what they mean",
                 mechanism.cost().bits_per_id,
-                capacity::list_bits(manifest.max_units(), 0..=manifest.max_units(), segments, 2),
-                manifest.max_units(),
+                manifest.stated_max_units().map(|units| all_together(units, segments)).unwrap_or_default(),
             ),
         };
         format!(
@@ -122,6 +120,12 @@ impl Words<'_> {
             controls.list.min_size,
         )
     }
+}
+
+/// What a list can tell of all identifiers together, where the manifest says how many there may be.
+fn all_together(units: u64, segments: u64) -> String {
+    let bits = capacity::list_bits(units, 0..=units, segments, 2);
+    format!(" ({bits} bits of {units} identifiers together)")
 }
 
 /// Completion comes at the end of a slot, so its time tells which slot and no more.

@@ -308,7 +308,7 @@ mod tests {
 
     /// Spend, visits, mean, variance, histogram, quantiles, cdf.
     fn units() -> Vec<[f64; 7]> {
-        (0..64).map(|n| f64::from(n)).map(|n| [n / 2.0, 2.0, n % 20.0, n % 20.0, n % 8.0, n, n % 8.0]).collect()
+        (0..64).map(f64::from).map(|n| [n / 2.0, 2.0, n % 20.0, n % 20.0, n % 8.0, n, n % 8.0]).collect()
     }
 
     #[test]

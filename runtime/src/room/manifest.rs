@@ -303,6 +303,12 @@ impl Manifest {
         self.bounds.max_units.unwrap_or(UNITS_DEFAULT)
     }
 
+    /// The same, where the manifest says it.
+    #[must_use]
+    pub(crate) const fn stated_max_units(&self) -> Option<u64> {
+        self.bounds.max_units
+    }
+
     /// Whether some slot may have no rows for a unit.
     #[must_use]
     pub(crate) fn has_optional_slot(&self) -> bool {
