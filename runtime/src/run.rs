@@ -56,25 +56,6 @@ pub enum Step {
     Receipt,
 }
 
-impl Step {
-    /// All steps in order.
-    pub const ALL: [Self; 6] =
-        [Self::Gate, Self::Provision, Self::Sandbox, Self::Privacy, Self::Destination, Self::Receipt];
-
-    /// What happens, for people.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Gate => "checking approvals",
-            Self::Provision => "opening views",
-            Self::Sandbox => "asking one unit at a time",
-            Self::Privacy => "applying the controls",
-            Self::Destination => "writing the result",
-            Self::Receipt => "signing the receipt",
-        }
-    }
-}
-
 /// How a run ended. Either way there is a receipt.
 #[derive(Debug)]
 pub struct Outcome {

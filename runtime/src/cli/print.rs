@@ -332,7 +332,8 @@ fn new_table<T: AsRef<str>>(columns: &[T]) -> Table {
     table
 }
 
-/// Steps on a terminal; silence everywhere else. It shows nothing that depends on data.
+/// Steps on a terminal; silence everywhere else. It shows nothing that depends on data: how long each step takes does, so
+/// from the first row on it shows one thing until the slot ends.
 #[derive(Debug)]
 pub(super) struct Progress(ProgressBar);
 
@@ -341,17 +342,18 @@ impl Progress {
         if json || !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        let bar = ProgressBar::new(Step::ALL.len() as u64);
-        let style = ProgressStyle::with_template("{spinner} [{bar:24}] {pos}/{len} {msg} {elapsed}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        let bar = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.enable_steady_tick(Duration::from_millis(100));
         Self(bar)
     }
 
     pub(super) fn at(&self, step: Step) {
-        let position = Step::ALL.iter().position(|known| *known == step).unwrap_or(0);
-        self.0.set_position(position as u64 + 1);
-        self.0.set_message(step.label());
+        self.0.set_message(match step {
+            Step::Gate => "checking approvals",
+            _ => "running: the result comes at the end of a slot",
+        });
     }
 
     pub(super) fn finish(&self) {
