@@ -2,7 +2,7 @@
 
 use super::capacity::{self, Extent};
 use super::groups::KEY_BYTES_MAX;
-use super::mechanism::Mechanism;
+use super::mechanism::{Mechanism, as_micros};
 use super::suppress::Rules;
 use crate::room::{Adjacency, Agreement, Controls, Kind, Manifest, Mode};
 
@@ -105,7 +105,8 @@ impl Words<'_> {
         let segments = manifest.segments().len() as u64;
         let told = match controls.list.rr_epsilon_micros {
             Some(epsilon) => format!(
-                "the answer for it is another one with the probability that epsilon = {epsilon} sets (randomised response)"
+                "the answer is another one with a probability of {:.3} (randomised response with epsilon = {epsilon})",
+                flip_probability(as_micros(epsilon.micros()), segments),
             ),
             None => format!(
                 "{recipient} learns at most {} bit(s) from this run{}, exact ones: no noise bounds what they mean",
@@ -122,6 +123,12 @@ impl Words<'_> {
     }
 }
 
+/// Of randomised response over a true answer and so many others.
+#[expect(clippy::cast_precision_loss, reason = "at most 256 segments")]
+fn flip_probability(epsilon: f64, others: u64) -> f64 {
+    others as f64 / (epsilon.exp() + others as f64)
+}
+
 /// What a list can tell of all identifiers together, where the manifest says how many there may be.
 fn all_together(units: u64, segments: u64) -> String {
     let bits = capacity::list_bits(units, 0..=units, segments, 2);
@@ -130,7 +137,8 @@ fn all_together(units: u64, segments: u64) -> String {
 
 /// Completion comes at the end of a slot, so its time tells which slot and no more.
 fn timing_sentence(controls: &Controls) -> String {
-    let bits = controls.release.max_slots.next_power_of_two().trailing_zeros();
+    // One way to end more: without a result.
+    let bits = (controls.release.max_slots + 1).next_power_of_two().trailing_zeros();
     let slot = controls.release.slot_milliseconds;
     format!(
         "When a result comes, or that none comes, can tell {bits} bits more (a slot of {slot} ms, at most {}).",
