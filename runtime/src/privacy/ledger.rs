@@ -259,6 +259,13 @@ impl Ledger {
         self.follow(&Entry::new(room, run_id, State::Committed), State::Reserved, |_| Ok(()))
     }
 
+    /// Settles what a run has reserved, where that is not done: for one that ended before it showed a unit.
+    pub(crate) fn settle(&mut self, room: &str, run_id: &str) -> Result<()> {
+        let entries = self.entries()?;
+        let last = entries.iter().rfind(|entry| entry.run_id == run_id);
+        if last.is_some_and(|last| last.state == State::Reserved) { self.commit(room, run_id) } else { Ok(()) }
+    }
+
     /// Gives back what a run has reserved that ended before it read a row.
     pub(crate) fn cancel(&mut self, room: &str, run_id: &str) -> Result<()> {
         self.follow(&Entry::new(room, run_id, State::Cancelled), State::Reserved, |_| Ok(()))
