@@ -155,6 +155,8 @@ impl<'a> Session<'a> {
         held.facts().check_budget(&charges)?;
         let mut records = self.end_lost_runs(held.facts(), now)?;
 
+        // What the log would not take must cost nothing.
+        held.writer(self.key)?;
         let mut ledger = self.ledger()?;
         let room = desk.journal.name();
         if !is_repeat {
