@@ -284,7 +284,7 @@ fn write_summary(
             let recipient = &agreement.destination.recipient;
             writeln!(
                 text,
-                "  identifiers that {recipient} already holds, in one of: {}",
+                "  pseudonyms of identifiers that {recipient} already holds, each in one of: {}",
                 manifest.segments().join(", ")
             )?;
         }
@@ -322,7 +322,12 @@ fn write_changes(text: &mut String, before: &Agreement, after: &Agreement) -> st
 fn write_groups(text: &mut String, manifest: &Manifest, mechanism: &Mechanism) -> std::fmt::Result {
     let groups = manifest.groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(", ");
     let top = manifest.top.as_ref().map(|top| format!(", the first {} by {}", top.limit, top.by)).unwrap_or_default();
-    writeln!(text, "  one row per {groups}{top}, where at least {} units are in the group, of:", mechanism.k_min)?;
+    let which = match (mechanism.k_min, manifest.has_open_keys()) {
+        (1, false) => ", for every cell, also an empty one, of:".to_owned(),
+        (1, true) => " that enough units share, of:".to_owned(),
+        (k, _) => format!(", where at least {k} units are in the group, of:"),
+    };
+    writeln!(text, "  one row per {groups}{top}{which}")?;
     for (measure, noise) in manifest.measures.iter().zip(mechanism.measures()) {
         let (what, on) = match measure.reducer {
             Reducer::Count => ("count", ""),

@@ -4,8 +4,9 @@
 //! recipient gets the key beside the list, in its opening, and holds the identifiers already.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray};
@@ -53,7 +54,7 @@ pub fn identify(list: &Path, ids: &Path, column: &str, out: &Path) -> Result<Ide
     }
     lines.sort();
     let write = || {
-        let mut file = File::create_new(out)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out)?;
         writeln!(file, "{},segment", quoted(column))?;
         lines.iter().try_for_each(|line| file.write_all(line.as_bytes()))?;
         file.sync_all()

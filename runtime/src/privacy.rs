@@ -34,7 +34,7 @@ use arrow::record_batch::RecordBatch;
 
 pub use accountant::Loss;
 pub(crate) use contributors::{History, Release, ReleasedSet, SetKind};
-use groups::{CELLS_MAX, GroupTally};
+use groups::GroupTally;
 pub(crate) use guarantee::Guarantee;
 pub(crate) use host_key::HostKey;
 pub use ledger::{Charge, Ledger, LedgerLine, Lifetime};
@@ -146,10 +146,12 @@ impl Funded {
     }
 }
 
-/// Settles what the run has reserved, durably. It is never given back.
-pub(crate) fn charge(provisioned: Provisioned, room: &str, run_id: &str, ledger: &mut Ledger) -> Result<Funded> {
-    ledger.commit(room, run_id)?;
-    Ok(Funded(provisioned))
+/// Makes sure that what the run has reserved is settled, durably.
+pub(crate) fn charge(provisioned: Provisioned, run_id: &str, ledger: &Ledger) -> Result<Funded> {
+    if ledger.is_committed(run_id)? {
+        return Ok(Funded(provisioned));
+    }
+    Err(Fault::new(Code::LedgerFailed, "the run is not paid for", "report it with the run's id"))
 }
 
 /// What came out of the sandbox. Only [`release`] can open it.
@@ -222,6 +224,14 @@ pub(crate) fn charges(agreement: &Agreement, manifest: &Manifest) -> Vec<Charge>
     agreement.budget.accounts.iter().map(account).collect()
 }
 
+/// Whether who contributed is written down, because no noise hides it.
+pub(crate) fn keeps_history(agreement: &Agreement) -> bool {
+    match agreement.kind {
+        Kind::Analytical => agreement.controls.mode == Mode::SealedK,
+        Kind::List => agreement.controls.list.rr_epsilon_micros.is_none(),
+    }
+}
+
 /// The name of how a question's answers are protected.
 pub(crate) const fn mode_name(agreement: &Agreement, manifest: &Manifest) -> &'static str {
     match manifest.kind {
@@ -233,6 +243,13 @@ pub(crate) const fn mode_name(agreement: &Agreement, manifest: &Manifest) -> &'s
 /// Refuses what no run under these controls could do, while it is free.
 pub(crate) fn check_terms(agreement: &Agreement, manifest: &Manifest) -> Result<()> {
     let controls = &agreement.controls;
+    if manifest.kind == Kind::List && controls.list.is_disagreed() {
+        return Err(Fault::new(
+            Code::ControlUnmet,
+            "some owners state `list.rr_epsilon` and some do not",
+            "let all owners of the bound views state it, or none",
+        ));
+    }
     let refuse = |fact: String, remedy: &str| Err(Fault::new(Code::ControlUnmet, fact, remedy));
     if let Some(parameter) = manifest.parameters.iter().find(|p| p.domain_size() > controls.max_param_domain) {
         let (name, most) = (&parameter.name, controls.max_param_domain);
@@ -266,7 +283,7 @@ pub(crate) fn check_terms(agreement: &Agreement, manifest: &Manifest) -> Result<
             "ask with fewer group columns, or let every owner agree to mode sealed-dp",
         );
     }
-    if Mechanism::new(manifest, controls).groups_max(CELLS_MAX) < 1 {
+    if Mechanism::new(manifest, controls).groups_max() < 1 {
         return refuse(
             "so little epsilon for so many groups per unit cannot tell a million open keys from more".into(),
             "declare a closed domain for the groups, or fewer groups per unit",

@@ -151,6 +151,12 @@ impl Access for Dir {
     }
 }
 
+/// Whether opening the views looks at rows already: the types of a CSV file are those of its records.
+pub(crate) fn infers_types(approved: &Approved) -> bool {
+    let sources = approved.agreement().views.iter().flat_map(|bound| &bound.view.sources);
+    sources.into_iter().any(|source| source.path.ends_with(".csv"))
+}
+
 /// Opens the views of an approved run as its principal, and nothing else. What goes wrong here goes wrong before a row
 /// is read.
 pub(crate) fn provision(

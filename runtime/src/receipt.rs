@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use sealed::check_recipient;
 pub use sealed::new_auditor;
-pub(crate) use sealed::{Sealed, open as open_sealed, path_of as sealed_path};
+pub(crate) use sealed::{CAUSE_BYTES_MAX, Sealed, open as open_sealed, path_of as sealed_path};
 pub use verify::{Check, Verified, verify};
 pub(crate) use verify::{Evidence, evidence};
 
@@ -100,7 +100,7 @@ impl RunRecord {
 
     /// Whether data was read and nothing came of it.
     pub(crate) fn was_withheld(&self) -> bool {
-        self.code.as_deref() == Some(Code::Withheld.as_str())
+        [Code::Withheld, Code::DifferenceTooSmall].iter().any(|code| self.code.as_deref() == Some(code.as_str()))
     }
 
     pub(crate) const fn registry(&self) -> Option<&RegistryPin> {

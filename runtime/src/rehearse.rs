@@ -148,5 +148,9 @@ impl Words {
 /// One to a few rows; none for every fourth unit, where a slot may be without.
 fn rows_of(slot: &Slot, random: &mut Random) -> usize {
     let draw = random.next_u64();
-    if slot.join == Join::Optional && draw.is_multiple_of(4) { 0 } else { 1 + (draw >> 8) as usize % ROWS_PER_UNIT as usize }
+    if slot.join == Join::Optional && draw.is_multiple_of(4) {
+        0
+    } else {
+        1 + (draw >> 8) as usize % ROWS_PER_UNIT as usize
+    }
 }

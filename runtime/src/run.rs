@@ -122,21 +122,26 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
         session.certify(&approved)?;
         return destination::render(privacy::recalled(approved, &answer)?, &*session.setting()?, &mut noise);
     }
-    let mut ledger = session.ledger()?;
+    let ledger = session.ledger()?;
     ledger.check(&privacy::charges(approved.agreement(), approved.manifest()))?;
     let threads = threads(request);
     let question = Question::compile(&approved, threads)?;
 
-    // 2. Provision: the budget is reserved; then the run's own principal opens the agreed views, joined by unit.
+    // 2. Provision: the budget is reserved; the run's own principal opens the agreed views; the budget is settled before
+    // the first row is looked at, and from there on everything that goes wrong is told as one thing.
     progress(Step::Provision);
     session.certify(&approved)?;
     let resources = Resources { memory_bytes: request.sort_memory_bytes, threads };
-    let opened = provision::provision(approved, session.principal()?, &resources, &snapshot);
-    let provisioned = session.opened(opened)?.read()?;
+    if provision::infers_types(&approved) {
+        session.begin_to_read()?;
+    }
+    let opened = provision::provision(approved, session.principal()?, &resources, &snapshot)?;
+    session.begin_to_read()?;
+    let provisioned = opened.read()?;
 
-    // 3. Sandbox: settle the budget, then ask about one unit at a time. Nothing leaves yet.
+    // 3. Sandbox: ask about one unit at a time. Nothing leaves yet.
     progress(Step::Sandbox);
-    let funded = privacy::charge(provisioned, session.room_name()?, &session.trace.run_id, &mut ledger)?;
+    let funded = privacy::charge(provisioned, &session.trace.run_id, &ledger)?;
     let (raw, figures) = sandbox::execute(&question, funded, &session.setting()?)?;
     session.keep_figures(figures);
 

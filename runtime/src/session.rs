@@ -1,5 +1,6 @@
 //! What a run holds besides its data: the room, the journal, the ledger, its principal, and what is known of it so far.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,9 @@ use crate::principal::{self, Decommission, End, Paid, RunNames, RunPrincipal, Te
 use crate::privacy::{
     self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, SetKind, Setting, StoredAnswer,
 };
-use crate::provision::{Opened, Snapshot};
+use crate::provision::Snapshot;
 use crate::random::Random;
-use crate::receipt::{self, ReceiptSigner, Sealed, Trace, certificate_path, proof_path, sealed_path};
+use crate::receipt::{self, CAUSE_BYTES_MAX, ReceiptSigner, Sealed, Trace, certificate_path, proof_path, sealed_path};
 use crate::room::{Controls, Kind, is_inner_path, sha256_hex};
 use crate::run::Request;
 use crate::sandbox::Figures;
@@ -56,6 +57,7 @@ struct Affairs {
     lineages: Vec<String>,
     recipient: String,
     kind: SetKind,
+    slots: usize,
     snapshot: Snapshot,
     figures: Option<Figures>,
     answer: Option<Answer>,
@@ -67,6 +69,8 @@ struct Affairs {
 struct Answer {
     bytes: Vec<u8>,
     sets: Vec<ReleasedSet>,
+    /// Of the record of the sets, once it is written.
+    sets_sha256: Option<String>,
 }
 
 /// Where runs are recorded, and as whom.
@@ -128,6 +132,7 @@ impl<'a> Session<'a> {
             lineages: agreement.budget.accounts.clone(),
             recipient: agreement.destination.recipient.clone(),
             kind: if agreement.kind == Kind::List { SetKind::List } else { SetKind::Groups },
+            slots: approved.manifest().slots.len(),
             snapshot: snapshot.clone(),
             figures: None,
             answer: None,
@@ -155,9 +160,12 @@ impl<'a> Session<'a> {
         held.facts().check_budget(&charges)?;
         let mut records = self.end_lost_runs(held.facts(), now)?;
 
-        // What the log would not take must cost nothing.
+        // What the log would not take, or the history could not compare, must cost nothing.
         held.writer(self.key)?;
         let mut ledger = self.ledger()?;
+        if !is_repeat && privacy::keeps_history(agreement) {
+            History::open(&self.state)?.check_whole(&ledger.records_of_contributors()?)?;
+        }
         let room = desk.journal.name();
         if !is_repeat {
             ledger.reserve(room, &self.trace.run_id, &charges)?;
@@ -189,18 +197,23 @@ impl<'a> Session<'a> {
         affairs.ok_or_else(|| Fault::new(Code::Internal, "the run has no setting", "report it"))
     }
 
-    /// Gives back what was reserved where the views could not even be opened. Reading them tells something.
-    pub(crate) fn opened(&mut self, opened: Result<Opened>) -> Result<Opened> {
-        let fault = match opened {
-            Ok(opened) => {
-                self.trace.has_read = true;
-                return Ok(opened);
-            }
-            Err(fault) => fault,
-        };
-        self.ledger()?.cancel(self.room_name()?, &self.trace.run_id)?;
+    /// Settles what is reserved, durably, before the first row is looked at: from here on whatever happens may depend on
+    /// one unit. It is never given back.
+    pub(crate) fn begin_to_read(&mut self) -> Result<()> {
+        if !self.trace.has_read {
+            self.ledger()?.commit(self.room_name()?, &self.trace.run_id)?;
+            self.trace.has_read = true;
+        }
+        Ok(())
+    }
+
+    /// Gives back what was reserved where no row was read.
+    fn settle(&mut self) -> Result<()> {
+        if self.trace.has_read || self.trace.charges.is_empty() {
+            return Ok(());
+        }
         self.trace.charges.clear();
-        Err(fault)
+        self.ledger()?.cancel(self.room_name()?, &self.trace.run_id)
     }
 
     /// The room's name in this host's state.
@@ -235,7 +248,7 @@ impl<'a> Session<'a> {
     pub(crate) fn keep_answer(&mut self, released: &Released) -> Result<()> {
         let bytes = released.to_bytes()?;
         if let Some(affairs) = &mut self.affairs {
-            affairs.answer = Some(Answer { bytes, sets: released.groups.clone() });
+            affairs.answer = Some(Answer { bytes, sets: released.groups.clone(), sets_sha256: None });
         }
         Ok(())
     }
@@ -244,6 +257,7 @@ impl<'a> Session<'a> {
     /// the result its name: all while no one else writes to the room, and at the end of a slot.
     pub(crate) fn close(&mut self, rendered: Result<RenderedResult>) -> Result<(String, Result<Delivered>)> {
         let rendered = self.settle().and(rendered);
+        let rendered = rendered.and_then(|result| self.guard().map(|()| result));
         let rendered = self.withhold(rendered);
         let rendered = self.wait_for_slot(rendered);
         let desk = self.desk.clone();
@@ -273,29 +287,36 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A run that ended between its first row and its first unit is paid for as well: its receipt says so, and the ledger
-    /// must say the same.
-    fn settle(&self) -> Result<()> {
-        if self.trace.has_read { self.ledger()?.settle(self.room_name()?, &self.trace.run_id) } else { Ok(()) }
-    }
-
     /// Whatever goes wrong after a row was read may depend on that row: all of it is told as one thing, and why is for
     /// the auditor. A full disk or a damaged ledger is the host's, and stays what it is.
     fn withhold<T>(&mut self, outcome: Result<T>) -> Result<T> {
         let is_the_hosts = |fault: &Fault| {
-            matches!(fault.code(), Code::DestinationExists | Code::DestinationFailed | Code::LedgerFailed)
+            matches!(
+                fault.code(),
+                Code::DestinationExists | Code::DestinationFailed | Code::LedgerFailed | Code::HistoryFailed
+            )
         };
         let fault = match outcome {
             Err(fault) if self.trace.has_read && !is_the_hosts(&fault) => fault,
             other => return other,
         };
+        // Which group it is, and which earlier release, would tell more than that there is one.
+        let is_too_close = fault.code() == Code::DifferenceTooSmall;
         if let Some(affairs) = &mut self.affairs {
             affairs.cause = Some(fault);
+        }
+        if is_too_close {
+            return Err(Fault::new(
+                Code::DifferenceTooSmall,
+                "who is behind one of the numbers is almost the same as behind a number that was released before",
+                "ask a question whose groups are the same or clearly different; the auditor can see which group it is",
+            ));
         }
         Err(Fault::new(
             Code::Withheld,
             "no result: the run ended after data was read, and is charged",
-            "let the room's auditor open the run's sealed part, which says why; try the question on synthetic data",
+            "let the room's auditor, if it has one, open the run's sealed part, which says why; `glovebox try` runs the \
+             question on made-up data",
         ))
     }
 
@@ -306,8 +327,10 @@ impl<'a> Session<'a> {
             return outcome;
         }
         let slot = Duration::from_millis(affairs.controls.release.slot_milliseconds);
-        let slots = self.began.slots(slot);
-        let outcome = if slots > affairs.controls.release.max_slots {
+        let (mut slots, most) = (self.began.slots(slot), affairs.controls.release.max_slots);
+        let outcome = if slots > most {
+            // How late it is tells something too: it is told as a power of two.
+            slots = most.saturating_mul(slots.div_ceil(most).next_power_of_two());
             let late = Fault::new(Code::TimedOut, "the run took more slots than it may", "agree on longer slots");
             self.withhold(outcome.and(Err(late)))
         } else {
@@ -317,24 +340,30 @@ impl<'a> Session<'a> {
         outcome
     }
 
-    /// Compares who contributed with earlier releases where no noise hides it, and keeps the answer: from here on it may
-    /// leave, and leaves again for an identical run.
+    /// Compares who contributed with earlier releases where no noise hides it, and writes it down: a result that leaves is
+    /// in the history, though not all that is in the history has left.
+    fn guard(&mut self) -> Result<()> {
+        let Some(affairs) = &mut self.affairs else { return Ok(()) };
+        let Some(answer) = affairs.answer.as_mut().filter(|answer| !answer.sets.is_empty()) else { return Ok(()) };
+        let (run, lineages) = (self.trace.run_id.clone(), affairs.lineages.clone());
+        let sets = std::mem::take(&mut answer.sets);
+        let release = Release::new(run, affairs.recipient.clone(), affairs.kind, lineages, sets);
+        let known = Ledger::open(&self.state)?.records_of_contributors()?;
+        let history = History::open(&self.state)?;
+        history.check_whole(&known)?;
+        history.check(&release, affairs.controls.min_sym_diff.into())?;
+        answer.sets_sha256 = Some(history.record(&release)?);
+        Ok(())
+    }
+
+    /// Keeps the answer: from here on it may leave, and leaves again for an identical run.
     fn remember(&mut self) -> Result<()> {
         let room = self.room_name()?.to_owned();
         let Some(affairs) = &mut self.affairs else { return Ok(()) };
         let Some(answer) = affairs.answer.take() else { return Ok(()) };
-        let mut ledger = Ledger::open(&self.state)?;
-        let mut sets_sha256 = None;
-        if !answer.sets.is_empty() {
-            let (run, lineages) = (self.trace.run_id.clone(), affairs.lineages.clone());
-            let release = Release::new(run, affairs.recipient.clone(), affairs.kind, lineages, answer.sets);
-            let history = History::open(&self.state)?;
-            history.check_whole(&ledger.records_of_contributors()?)?;
-            history.check(&release, affairs.controls.min_sym_diff.into())?;
-            sets_sha256 = Some(history.record(&release)?);
-        }
-        let kept = Kept { question: &affairs.question, answer: &answer.bytes, sets_sha256: sets_sha256.as_deref() };
-        ledger.release(&room, &self.trace.run_id, &kept)
+        let (question, sets_sha256) = (affairs.question.as_str(), answer.sets_sha256.as_deref());
+        let kept = Kept { question, answer: &answer.bytes, sets_sha256 };
+        Ledger::open(&self.state)?.release(&room, &self.trace.run_id, &kept)
     }
 
     /// Seals exact figures, the seed, and why there is no result, to the room's auditor. Where there is none, they are
@@ -348,8 +377,14 @@ impl<'a> Session<'a> {
             destination_key: affairs.setting.destination().to_hex(),
             started_at: clock::to_text(self.trace.started_at),
             finished_at: clock::to_text(self.request.clock.now()),
+            slots: affairs.slots,
             figures: affairs.figures,
-            cause: affairs.cause.map(|fault| format!("{}: {}", fault.code(), fault.fact())),
+            cause: affairs.cause.map(|fault| {
+                let cause = format!("{}: {}", fault.code(), fault.fact());
+                // So that a character is a byte in JSON too.
+                let is_plain = |c: char| (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\');
+                cause.chars().map(|c| if is_plain(c) { c } else { '?' }).take(CAUSE_BYTES_MAX).collect()
+            }),
             sources: affairs.snapshot.sources(),
         };
         let sealed = sealed.seal(&auditor)?;
@@ -413,7 +448,9 @@ fn inquiry<'a>(
 
 /// Opens the folder of this host's anchors, and makes it where it is missing.
 pub(crate) fn open_state(path: &std::path::Path) -> Result<Dir> {
-    std::fs::create_dir_all(path).and_then(|()| files::open_dir(path)).map_err(|error| no_state(path, &error))
+    // It holds what was released and the secret that names units: no one else's to read.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.and_then(|()| files::open_dir(path)).map_err(|error| no_state(path, &error))
 }
 
 fn no_state(path: &std::path::Path, error: &std::io::Error) -> Fault {

@@ -71,6 +71,9 @@ impl Printed {
                 let mut json = common;
                 json["decision"] = json!("released");
                 json["output"] = json!(result);
+                if let Some(run) = &outcome.repeat_of {
+                    json["repeat_of"] = json!(run);
+                }
                 Self::done(json, released_text(outcome, result))
             }
             Err(fault) => {
@@ -213,6 +216,7 @@ impl Printed {
         for (charge, left) in quote.charges.iter().zip(&quote.runs_left) {
             let left = match left {
                 None => "as often as agreed".to_owned(),
+                Some(1) => "enough is left for one such run".to_owned(),
                 Some(runs @ 0..1_000) => format!("enough is left for {runs} such runs"),
                 Some(_) => "enough is left for a thousand such runs or more".to_owned(),
             };
@@ -311,6 +315,8 @@ fn charge_text(charge: &Charge) -> String {
     let Charge { cost, lifetime, .. } = charge;
     if cost.bits_per_id > 0 {
         format!("{} of {} bits per identifier", cost.bits_per_id, lifetime.bits_per_id)
+    } else if cost.losses.is_empty() {
+        "nothing, for there is no noise".to_owned()
     } else {
         format!(
             "epsilon {} of {}, delta {} of {}",

@@ -43,6 +43,12 @@ impl Grid {
         (((value - self.center) / self.step) as i64).clamp(self.low_steps, self.high_steps)
     }
 
+    /// What is taken off before rounding, in whole steps.
+    #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
+    pub(super) fn center_steps(self) -> i128 {
+        (self.center / self.step).round() as i128
+    }
+
     /// The largest magnitude that can come out.
     pub(super) fn bound(self) -> u64 {
         self.low_steps.unsigned_abs().max(self.high_steps.unsigned_abs())

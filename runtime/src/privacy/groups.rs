@@ -24,7 +24,8 @@ use crate::sandbox::Contribution;
 /// An open group key is no longer than this, in all its parts.
 pub(super) const KEY_BYTES_MAX: usize = 64;
 
-/// Keys that only one unit has would fill the host's memory: a run with more different groups than this ends.
+/// Keys that only one unit has would fill the host's memory: a run with more different groups than this ends, or with
+/// fewer where each has many numbers.
 pub(super) const CELLS_MAX: usize = if cfg!(test) { 1_000 } else { 1_000_000 };
 
 type Key = Vec<String>;
@@ -90,7 +91,8 @@ impl GroupTally {
         for (key, numbers) in keys.into_iter().zip(encoded) {
             let cell = self.cells.entry(key).or_default();
             if self.shape.mechanism.mode == Mode::SealedK {
-                cell.exact.get_or_insert_default().add(unit, &numbers, &self.shape.setting);
+                let sizes = self.shape.mechanism.magnitudes(&numbers);
+                cell.exact.get_or_insert_default().add(unit, &sizes, &self.shape.setting);
             }
             cell.add(1, &numbers);
         }
@@ -99,7 +101,7 @@ impl GroupTally {
 
     /// The verdict is the same however units are split: a part that is too large makes the whole too large.
     fn check_size(&mut self) {
-        self.is_overfull |= self.cells.len() > CELLS_MAX;
+        self.is_overfull |= self.cells.len() > self.shape.mechanism.cells_max();
         if self.is_overfull {
             self.cells.clear();
         }
@@ -168,7 +170,7 @@ impl GroupTally {
     fn has_too_many(&self, mechanism: &Mechanism, random: &mut Random) -> bool {
         let Some(noise) = mechanism.groups.and_then(|part| part.noise) else { return self.is_overfull };
         let noisy = i128::try_from(self.cells.len()).unwrap_or(i128::MAX) + noise.sample(random);
-        self.is_overfull || noisy > mechanism.groups_max(CELLS_MAX)
+        self.is_overfull || noisy > mechanism.groups_max()
     }
 
     /// Exact numbers of large groups, rounded; and who contributed to each of them.
@@ -282,16 +284,24 @@ impl Cell {
             abs_sum: exact.abs_sums.get(at).copied().unwrap_or(0),
             abs_max: exact.abs_max.get(at).copied().unwrap_or(0),
         };
-        suppress::Cell { key: key.clone(), contributors: exact.contributors, values: (0..width).map(value).collect() }
+        suppress::Cell {
+            key: key.clone(),
+            units: self.units,
+            contributors: exact.contributors,
+            values: (0..width).map(value).collect(),
+        }
     }
 }
 
 impl Exact {
-    fn add(&mut self, unit: &Unit, numbers: &[i128], setting: &Setting) {
-        self.contributors += u64::from(setting.is_everyones(unit));
+    /// What one party alone knows could be made up: it counts for nothing that makes a group look larger, and may be the
+    /// largest unit of all.
+    fn add(&mut self, unit: &Unit, sizes: &[u128], setting: &Setting) {
+        let is_everyones = setting.is_everyones(unit);
+        self.contributors += u64::from(is_everyones);
         self.digests.push(setting.digest(&unit.key));
-        let sizes: Vec<u128> = numbers.iter().map(|number| number.unsigned_abs()).collect();
-        self.add_sizes(&sizes, &sizes);
+        let counted = if is_everyones { sizes } else { &[] };
+        self.add_sizes(counted, sizes);
     }
 
     fn add_sizes(&mut self, sums: &[u128], max: &[u128]) {

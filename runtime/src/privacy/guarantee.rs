@@ -61,9 +61,11 @@ impl Words<'_> {
         format!(
             "sealed-dp: whatever this code does, if all rows of any one {unit} in {} were {change}, no answer that {} \
              gets would become more than e^epsilon times as likely or unlikely, with epsilon = {} (its parts come to \
-             {:.3}), but for a probability of delta = {}; over the life of the ledger epsilon = {} and delta = {} hold \
-             for all answers with noise from the same data.{smallest} This trusts the host and one id per {unit}; it \
-             protects neither the code, the parameters, nor what holds for whole groups of people.",
+             {:.3}), but for a probability of delta = {}; as long as no owner agrees to more, epsilon = {} and delta = \
+             {} hold for all answers with noise from the same data together, each for the neighbours that its own \
+             agreement names.{smallest} This trusts the host, one id per \
+             {unit}, and views whose SQL computes each {unit}'s rows from that {unit}'s rows alone; it protects neither \
+             what is listed as not protected nor what holds for whole groups of people.",
             self.views(),
             agreement.destination.recipient,
             controls.epsilon_micros,
@@ -137,11 +139,12 @@ fn all_together(units: u64, segments: u64) -> String {
 
 /// Completion comes at the end of a slot, so its time tells which slot and no more.
 fn timing_sentence(controls: &Controls) -> String {
-    // One way to end more: without a result.
-    let bits = (controls.release.max_slots + 1).next_power_of_two().trailing_zeros();
+    // With a result or without one in each slot, or later than all of them by a power of two.
+    let bits = (2 * controls.release.max_slots + 20).next_power_of_two().trailing_zeros();
     let slot = controls.release.slot_milliseconds;
     format!(
-        "When a result comes, or that none comes, can tell {bits} bits more (a slot of {slot} ms, at most {}).",
+        "When a result comes, or that none comes, can tell {bits} bits more (a slot of {slot} ms, at most {}); that an \
+         answer repeats an earlier one tells that no file has changed.",
         controls.release.max_slots
     )
 }

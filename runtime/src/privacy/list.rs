@@ -25,20 +25,23 @@ pub(crate) struct ListTally {
     setting: Arc<Setting>,
     /// Of every unit that the recipient holds: out, or in which segment.
     answers: BTreeMap<UnitKey, u32>,
-    /// Units that all parties hold.
+    /// Units that all parties hold, and those of them that are in: what one party can make up counts for no size.
     overlap: u64,
+    overlap_listed: u64,
 }
 
 impl ListTally {
     pub(super) fn new(manifest: &Manifest, setting: Arc<Setting>) -> Self {
-        Self { segments: manifest.segments().into(), setting, answers: BTreeMap::new(), overlap: 0 }
+        Self { segments: manifest.segments().into(), setting, answers: BTreeMap::new(), overlap: 0, overlap_listed: 0 }
     }
 
     /// The host takes the identifier from its own join; a guest cannot name one.
     pub(super) fn add(&mut self, unit: &Unit, segment: Option<u32>) {
-        self.overlap += u64::from(self.setting.is_everyones(unit));
+        let is_everyones = self.setting.is_everyones(unit);
+        self.overlap += u64::from(is_everyones);
         if self.setting.is_recipients(unit) {
             let known = segment.filter(|segment| (*segment as usize) < self.segments.len());
+            self.overlap_listed += u64::from(is_everyones && known.is_some());
             self.answers.insert(unit.key.clone(), known.map_or(OUT, |segment| segment + 1));
         }
     }
@@ -46,6 +49,7 @@ impl ListTally {
     pub(super) fn merge(&mut self, other: Self) {
         self.answers.extend(other.answers);
         self.overlap += other.overlap;
+        self.overlap_listed += other.overlap_listed;
     }
 
     /// The members by identifier, each with its segment.
@@ -57,17 +61,22 @@ impl ListTally {
 
     /// The identifiers that are in, and their digests.
     pub(super) fn release(mut self, controls: &Controls, random: &mut Random) -> Result<(RecordBatch, ReleasedSet)> {
+        let is_flipped = controls.list.rr_epsilon_micros.is_some();
         let shown = self.answers.len() as u64;
-        match controls.list.rr_epsilon_micros {
-            // Every rule that follows looks at flipped answers only.
-            Some(epsilon) => self.flip(epsilon.micros(), random),
-            None => check(self.overlap >= controls.list.min_overlap.into(), "fewer units in common")?,
+        // Every rule that follows looks at flipped answers only.
+        if let Some(epsilon) = controls.list.rr_epsilon_micros {
+            self.flip(epsilon.micros(), random);
         }
         self.answers.retain(|_, answer| *answer != OUT);
         let listed = self.answers.len() as u64;
-        check(listed >= controls.list.min_size.into(), "fewer identifiers")?;
-        let most = shown.saturating_mul(controls.list.max_fraction_thousandths.into());
-        check(listed.saturating_mul(1_000) <= most, "a larger part of all units")?;
+        let sizes =
+            if is_flipped { vec![(listed, shown)] } else { vec![(listed, shown), (self.overlap_listed, self.overlap)] };
+        check(is_flipped || self.overlap >= controls.list.min_overlap.into(), "fewer units in common")?;
+        for (listed, shown) in sizes {
+            check(listed >= controls.list.min_size.into(), "fewer identifiers")?;
+            let most = shown.saturating_mul(controls.list.max_fraction_thousandths.into());
+            check(listed.saturating_mul(1_000) <= most, "a larger part of all units")?;
+        }
         let digests: Vec<u64> = self.answers.keys().map(|key| self.setting.digest(key)).collect();
         Ok((self.table()?, ReleasedSet { label: None, digests: Digests::from(digests) }))
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accountant::{Loss, epsilon_of_rho, rho_for};
 use super::grid::Grid;
+use super::groups::CELLS_MAX;
 use super::noise::Noise;
 use crate::room::{Adjacency, Controls, Delta, Epsilon, Kind, Manifest, Measure, Mode, NoiseChoice, Reducer};
 
@@ -103,6 +104,9 @@ pub(crate) struct Mechanism {
     measures: Vec<MeasureNoise>,
     cost: Cost,
 }
+
+/// The most numbers that the groups of a run may have together: a quarter of a gibibyte.
+const NUMBERS_MAX: usize = 16 << 20;
 
 /// How a run's loss is divided: half goes to the counts, which decide what is released, a twentieth to the number of open
 /// keys, and the rest in equal parts to the other sums.
@@ -288,9 +292,28 @@ impl Mechanism {
     }
 
     /// How many groups a run may have: what the noise on their number can still tell from too many.
-    pub(super) fn groups_max(&self, cells_max: usize) -> i128 {
+    pub(super) fn groups_max(&self) -> i128 {
         let margin = self.groups.and_then(|part| part.noise).map_or(0, |noise| noise.reach(self.groups_delta()));
-        i128::try_from(cells_max).unwrap_or(i128::MAX) - i128::from(margin)
+        // One unit may bring as many groups as it likes to what memory can just hold.
+        i128::try_from(self.cells_max()).unwrap_or(i128::MAX) - i128::from(margin) - i128::from(self.l0)
+    }
+
+    /// How many groups memory can hold, with all numbers of each.
+    pub(super) fn cells_max(&self) -> usize {
+        CELLS_MAX.min(NUMBERS_MAX / (self.width() + 1))
+    }
+
+    /// The sizes of a unit's numbers as someone who reads a group's results would see them: what was taken off the middle
+    /// of a range counts.
+    pub(super) fn magnitudes(&self, numbers: &[i128]) -> Vec<u128> {
+        let mut sizes: Vec<u128> = numbers.iter().map(|number| number.unsigned_abs()).collect();
+        for statistic in &self.statistics {
+            if let Statistic::Mean { part, grid } = *statistic {
+                let at = self.offset(part);
+                sizes[at] = (numbers[at] + grid.center_steps()).unsigned_abs();
+            }
+        }
+        sizes
     }
 
     fn groups_delta(&self) -> f64 {

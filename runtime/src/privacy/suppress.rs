@@ -68,6 +68,8 @@ impl Default for Rules {
 #[derive(Clone)]
 pub(crate) struct Cell {
     pub(crate) key: Vec<String>,
+    /// Distinct units, whoever knows them.
+    pub(crate) units: u64,
     /// Distinct units that every required party has.
     pub(crate) contributors: u64,
     pub(crate) values: Vec<Total>,
@@ -160,7 +162,7 @@ struct Plane {
 
 impl<'a> Table<'a> {
     fn new(cells: &'a [Cell], rules: &'a Rules) -> Self {
-        let mut order: Vec<usize> = (0..cells.len()).filter(|cell| cells[*cell].contributors > 0).collect();
+        let mut order: Vec<usize> = (0..cells.len()).filter(|cell| cells[*cell].units > 0).collect();
         order.sort_by_key(|cell| (cells[*cell].contributors, &cells[*cell].key));
         let mut table = Self { cells, rules, order, hidden: Vec::new() };
         table.hidden = (0..cells.len()).map(|cell| !table.could_be_published(&[cell])).collect();

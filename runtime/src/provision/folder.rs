@@ -36,11 +36,20 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
+impl Stamp {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        let file = (metadata.dev(), metadata.ino(), metadata.len());
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self { file, modified, changed: (metadata.ctime(), metadata.ctime_nsec()) }
+    }
+}
+
 /// A regular file of the room, open for reading.
 pub(super) struct SourceFile {
     file: std::fs::File,
     size: u64,
     modified: SystemTime,
+    opened: Stamp,
 }
 
 impl SourceFile {
@@ -48,7 +57,7 @@ impl SourceFile {
     pub(super) fn new(file: File) -> io::Result<Self> {
         let file = file.into_std();
         let metadata = file.metadata()?;
-        Ok(Self { file, size: metadata.len(), modified: metadata.modified()? })
+        Ok(Self { size: metadata.len(), modified: metadata.modified()?, opened: Stamp::of(&metadata), file })
     }
 
     pub(super) const fn size(&self) -> u64 {
@@ -57,10 +66,7 @@ impl SourceFile {
 
     /// What tells this file, as it is now, from any other, and from itself with other content.
     pub(super) fn stamp(&self) -> io::Result<Stamp> {
-        let metadata = self.file.metadata()?;
-        let [modified, changed] =
-            [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())];
-        Ok(Stamp { file: (metadata.dev(), metadata.ino(), metadata.len()), modified, changed })
+        self.file.metadata().map(|metadata| Stamp::of(&metadata))
     }
 
     /// SHA-256 of the whole file.
@@ -84,11 +90,9 @@ impl SourceFile {
         self.file.read_at(buffer, offset)
     }
 
-    /// Whether the file still has the size and time that it had when it was opened.
+    /// Whether the file still is what it was when it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
-        self.file
-            .metadata()
-            .is_ok_and(|now| now.len() == self.size && now.modified().is_ok_and(|time| time == self.modified))
+        self.stamp().is_ok_and(|now| now == self.opened)
     }
 
     fn read_range(&self, range: Range<u64>) -> io::Result<Bytes> {

@@ -21,6 +21,9 @@ const SEALED_BYTES_MAX: u64 = 1 << 20;
 /// What is sealed is filled up to this length; the figures of a question with a hundred slots fit into it.
 const PADDED_BYTES: usize = 4 << 10;
 
+/// A longer cause is cut.
+pub(crate) const CAUSE_BYTES_MAX: usize = 512;
+
 /// The sealed part of a run.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +35,8 @@ pub(crate) struct Sealed {
     pub(crate) finished_at: String,
     /// The key of a list's pseudonyms, in hex.
     pub(crate) destination_key: String,
+    /// How many slots the question has.
+    pub(crate) slots: usize,
     /// None where the run ended before they were known.
     pub(crate) figures: Option<Figures>,
     /// Why a run that read data has no result.
@@ -51,12 +56,28 @@ impl Sealed {
         data_encoding::HEXLOWER.decode(self.seed.as_bytes()).ok()?.try_into().ok()
     }
 
+    /// How long the text could be for the same views, whatever the run came to.
+    fn longest(&self) -> Result<usize> {
+        let longest = Self {
+            figures: Some(Figures::largest(self.slots)),
+            cause: Some("x".repeat(CAUSE_BYTES_MAX)),
+            run_id: self.run_id.clone(),
+            seed: self.seed.clone(),
+            destination_key: self.destination_key.clone(),
+            started_at: self.started_at.clone(),
+            finished_at: self.finished_at.clone(),
+            slots: self.slots,
+            sources: self.sources.clone(),
+        };
+        serde_json::to_vec(&longest).map(|text| text.len()).map_err(|error| unsealed(&error.to_string()))
+    }
+
     /// Encrypts to the auditor.
     pub(crate) fn seal(&self, auditor: &str) -> Result<Vec<u8>> {
         let recipient = parse_recipient(auditor)?;
         let mut text = serde_json::to_vec(self).map_err(|error| unsealed(&error.to_string()))?;
         // Encryption does not hide how long a text is, and how many digits a figure has is a figure as well.
-        text.resize(text.len().next_multiple_of(PADDED_BYTES), b' ');
+        text.resize(self.longest()?.max(text.len()).next_multiple_of(PADDED_BYTES), b' ');
         age::encrypt(&recipient, &text).map_err(|error| unsealed(&error.to_string()))
     }
 }
@@ -135,6 +156,7 @@ mod tests {
                 destination_key: "22".repeat(32),
                 started_at: time(),
                 finished_at: time(),
+                slots: 64,
                 figures: (figure > 0).then_some(figures),
                 cause: (figure == 0).then(|| "TIMED_OUT: a unit ran into the wall clock".into()),
                 sources,

@@ -257,7 +257,11 @@ impl Agreement {
     /// The budget's accounts: what each dataset has told, to whomever, per unit.
     pub(crate) fn accounts(views: &[BoundView], unit: &str) -> Vec<String> {
         let protected = views.iter().map(|bound| &bound.view).filter(|view| view.is_protected());
-        let lineages: BTreeSet<&str> = protected.map(|view| view.lineage.as_str()).collect();
+        // A dataset is its owner's: nobody else's view can spend its budget.
+        let name = |view: &View| {
+            if view.lineage == view.owner { view.owner.clone() } else { format!("{}'s {}", view.owner, view.lineage) }
+        };
+        let lineages: BTreeSet<String> = protected.map(name).collect();
         lineages.into_iter().map(|lineage| format!("{lineage}, per {unit}")).collect()
     }
 

@@ -50,7 +50,7 @@ impl Delta {
 
 impl std::fmt::Display for Delta {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:e}", as_f64(self.0) / 1e15)
+        if self.0 == 0 { f.write_str("0") } else { write!(f, "{:e}", as_f64(self.0) / 1e15) }
     }
 }
 
@@ -234,8 +234,8 @@ impl Controls {
         within("list.max_fraction", self.list.max_fraction_thousandths.into(), 1, 1_000)?;
         within("list.min_overlap", self.list.min_overlap.into(), 2, 100_000_000)?;
         within("list.bits_per_id_lifetime", self.list.bits_per_id_lifetime.into(), 1, 1_000)?;
-        if let Some(epsilon) = self.list.rr_epsilon_micros {
-            within("list.rr_epsilon", epsilon.0, 10_000, 10_000_000)?;
+        if let Some(epsilon) = self.list.rr_epsilon_micros.filter(|_| !self.list.is_disagreed()) {
+            within("list.rr_epsilon", epsilon.0, 10_000, 3_000_000)?;
         }
         within("release.slot", self.release.slot_milliseconds, 100, 86_400_000)?;
         within("release.max_slots", self.release.max_slots.into(), 1, 1_024)?;
@@ -277,10 +277,20 @@ impl Controls {
 }
 
 impl ListControls {
+    const DISAGREED: Epsilon = Epsilon(0);
+
+    /// Whether some owners ask for randomised response and some do not.
+    pub(crate) fn is_disagreed(&self) -> bool {
+        self.rr_epsilon_micros == Some(Self::DISAGREED)
+    }
+
+    /// Randomised answers take the place of exact ones with rules of their own; neither is stricter than the other. Where
+    /// owners differ, what comes out is in no range, so that nothing runs until they agree.
     fn strictest(self, other: &Self) -> Self {
         let rr_epsilon_micros = match (self.rr_epsilon_micros, other.rr_epsilon_micros) {
             (Some(epsilon), Some(other)) => Some(epsilon.min(other)),
-            (one, other) => one.or(other),
+            (None, None) => None,
+            _ => Some(Self::DISAGREED),
         };
         Self {
             min_size: self.min_size.max(other.min_size),
@@ -402,7 +412,9 @@ impl StatedControls {
                 .map_or(Ok(default.list.max_fraction_thousandths), |n| narrow("list.max_fraction", n))?,
             min_overlap: self.list.min_overlap.unwrap_or(default.list.min_overlap),
             bits_per_id_lifetime: self.list.bits_per_id_lifetime.unwrap_or(default.list.bits_per_id_lifetime),
-            rr_epsilon_micros: exact("list.rr_epsilon", self.list.rr_epsilon, 6)?.map(Epsilon),
+            rr_epsilon_micros: exact("list.rr_epsilon", self.list.rr_epsilon, 6)?
+                .map(|micros| in_range("list.rr_epsilon", micros, 1).map(Epsilon))
+                .transpose()?,
         };
         Ok(Controls {
             mode,
@@ -484,6 +496,10 @@ fn decimal(text: &str, places: usize) -> Option<u64> {
     format!("{whole}{fraction:0<places$}").parse().ok()
 }
 
+fn in_range(name: &'static str, value: u64, least: u64) -> Result<u64, (&'static str, String)> {
+    if value >= least { Ok(value) } else { Err((name, "a number above 0".into())) }
+}
+
 fn narrow(name: &'static str, value: u64) -> Result<u32, (&'static str, String)> {
     u32::try_from(value).map_err(|_| (name, "a smaller number".into()))
 }
@@ -558,7 +574,7 @@ mod tests {
     fn the_strictest_of_all_owners_wins() {
         let lax = check(
             "mode = \"sealed-k\"\nk_min = 20\nepsilon = 2.0\ncontrib = { l0 = 20 }\nround_to = 1\n\
-             suppress_complement = false\nlist = { max_fraction = 0.9, rr_epsilon = 3.0 }\nrelease = { slot = \"1s\" }",
+             suppress_complement = false\nlist = { max_fraction = 0.9, rr_epsilon = 2.0 }\nrelease = { slot = \"1s\" }",
         )
         .unwrap();
         let strict = check("adjacency = \"replace\"\nlist = { rr_epsilon = 1.0 }").unwrap();
@@ -571,5 +587,7 @@ mod tests {
         assert_eq!(both.list.rr_epsilon_micros, Some(Epsilon(1_000_000)));
         assert_eq!(both.release.slot_milliseconds, 60_000);
         assert_eq!(lax.clone().strictest(&lax), lax);
+        let exact = check("").unwrap();
+        assert!(strict.strictest(&exact).list.is_disagreed(), "neither is stricter");
     }
 }

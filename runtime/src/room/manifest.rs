@@ -398,7 +398,9 @@ impl Manifest {
         if cells > CELLS_MAX {
             return Err(invalid(format!("the groups have {cells} cells, at most {CELLS_MAX} are allowed")));
         }
-        let numbers: usize = self.measures.iter().map(|measure| 1 + 2 * measure.bins.map_or(1, |n| n as usize)).sum();
+        let has_bins = |reducer| matches!(reducer, Reducer::Histogram | Reducer::Quantiles | Reducer::Cdf);
+        let numbers_of = |measure: &Measure| if has_bins(measure.reducer) { 2 * measure.bins() } else { 2 };
+        let numbers: usize = self.measures.iter().map(numbers_of).sum();
         if cells.saturating_mul(numbers) > NUMBERS_MAX {
             return Err(invalid(format!(
                 "{cells} cells with all bins of all measures are more than {NUMBERS_MAX} numbers"
@@ -469,7 +471,7 @@ impl Parameter {
         match (self.kind, self.range, step) {
             (ColumnType::Boolean, ..) => 2,
             (ColumnType::Utf8, ..) => self.allowed.len() as u64,
-            (_, Some([low, high]), Some(step)) => ((high - low) / step).floor() as u64 + 1,
+            (_, Some([low, high]), Some(step)) => (((high - low) / step).floor() as u64).saturating_add(1),
             _ => u64::MAX,
         }
     }
@@ -477,17 +479,24 @@ impl Parameter {
     /// Reads a value from its text form, which is also the form it has in the agreement.
     pub(crate) fn read(&self, text: &str) -> Result<Value> {
         let in_range = |number: f64| self.range.is_some_and(|[low, high]| (low..=high).contains(&number));
-        let on_step = |number: f64| match (self.range, self.step) {
-            (Some([low, _]), Some(step)) => ((number - low) / step - ((number - low) / step).round()).abs() < 1e-6,
-            _ => true,
+        // The nearest value of the domain stands for all that differ from it by no more than a text can: there are no
+        // more values than the owners have counted.
+        let nearest = |number: f64| match (self.range, self.step) {
+            (Some([low, _]), Some(step)) => {
+                let steps = (number - low) / step;
+                ((steps - steps.round()).abs() < 1e-6).then(|| low + steps.round() * step)
+            }
+            _ => Some(number),
         };
         let value = match self.kind {
             ColumnType::Boolean => text.parse().ok().map(Value::Boolean),
             #[expect(clippy::cast_precision_loss, reason = "a range is given as floats; its ends are compared as such")]
-            ColumnType::Int64 => {
-                text.parse().ok().filter(|n: &i64| in_range(*n as f64) && on_step(*n as f64)).map(Value::Int64)
-            }
-            ColumnType::Float64 => text.parse().ok().filter(|n| in_range(*n) && on_step(*n)).map(Value::Float64),
+            ColumnType::Int64 => text
+                .parse()
+                .ok()
+                .filter(|n: &i64| in_range(*n as f64) && nearest(*n as f64) == Some(*n as f64))
+                .map(Value::Int64),
+            ColumnType::Float64 => text.parse().ok().filter(|n| in_range(*n)).and_then(nearest).map(Value::Float64),
             _ => self.allowed.iter().find(|allowed| *allowed == text).cloned().map(Value::Utf8),
         };
         value.ok_or_else(|| {

@@ -33,6 +33,13 @@ impl Figures {
         Self { units: 0, answered: 0, trapped: 0, fuel: 0, memory_bytes_max: 0, rows_per_slot: vec![0; slots] }
     }
 
+    /// Figures that no run exceeds, nor writes in more digits.
+    pub(crate) fn largest(slots: usize) -> Self {
+        const MOST: u64 = u64::MAX;
+        let rows_per_slot = vec![MOST; slots];
+        Self { units: MOST, answered: MOST, trapped: MOST, fuel: MOST, memory_bytes_max: MOST, rows_per_slot }
+    }
+
     /// Adds one unit and what asking about it came to.
     pub(super) fn add(&mut self, unit: &Unit, asked: &Asked) {
         let is_answered = !matches!(asked.answer, Answer::Nothing);

@@ -12,7 +12,7 @@ fn rules() -> Rules {
 }
 
 fn cell(key: &[&str], contributors: u64) -> Cell {
-    Cell { key: key.iter().map(ToString::to_string).collect(), contributors, values: vec![] }
+    Cell { key: key.iter().map(ToString::to_string).collect(), units: contributors, contributors, values: vec![] }
 }
 
 fn valued(key: &str, contributors: u64, abs_sum: u128, abs_max: u128) -> Cell {
@@ -30,7 +30,11 @@ fn table(sizes: &[usize], counts: &[u64]) -> Vec<Cell> {
         parts.reverse();
         parts
     };
-    counts.iter().enumerate().map(|(at, count)| Cell { key: key(at), contributors: *count, values: vec![] }).collect()
+    counts
+        .iter()
+        .enumerate()
+        .map(|(at, count)| Cell { key: key(at), units: *count, contributors: *count, values: vec![] })
+        .collect()
 }
 
 fn hidden_counts(cells: &[Cell], rules: &Rules) -> Vec<u64> {
