@@ -120,7 +120,8 @@ enum Command {
     },
     /// Find your own identifiers among a released list's pseudonyms. For recipients.
     #[command(after_help = "Example:
-  glovebox identify out/activation/nonredeemers-r1.csv --ids customers.csv --column household_id --out customers-listed.csv")]
+  glovebox identify out/activation/nonredeemers-r1.csv --ids customers.csv \\
+      --column household_id --out customers-listed.csv")]
     Identify {
         /// The released list, with its opening beside it.
         list: PathBuf,

@@ -325,16 +325,21 @@ impl Held<'_> {
         Head::new(self.size, &self.root)
     }
 
-    /// Appends records, durably: all of them or none. Returns the index of the first.
-    pub(crate) fn append(&mut self, entries: &[Vec<u8>], key: &SigningKey) -> Result<u64> {
-        let Journal { dir, anchor, logs, .. } = self.journal;
-        let log = logs.iter().find(|log| log.public() == key.public()).ok_or_else(|| {
+    /// The name under which a key writes the log. Refuses one that may not.
+    pub(crate) fn writer(&self, key: &SigningKey) -> Result<&VerifierKey> {
+        self.journal.logs.iter().find(|log| log.public() == key.public()).ok_or_else(|| {
             Fault::new(
                 Code::KeyScope,
                 "the runtime's key is not registered to write the log",
                 "give it the scope log in the registry's next version",
             )
-        })?;
+        })
+    }
+
+    /// Appends records, durably: all of them or none. Returns the index of the first.
+    pub(crate) fn append(&mut self, entries: &[Vec<u8>], key: &SigningKey) -> Result<u64> {
+        let Journal { dir, anchor, .. } = self.journal;
+        let log = self.writer(key)?;
         let read = |path: &str| self.journal.read_tile(path);
         let growth = Tiles::open(self.size, self.root, &read)
             .and_then(|tiles| tiles.appended(entries))

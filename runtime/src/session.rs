@@ -155,6 +155,8 @@ impl<'a> Session<'a> {
         held.facts().check_budget(&charges)?;
         let mut records = self.end_lost_runs(held.facts(), now)?;
 
+        // What the log would not take must cost nothing.
+        held.writer(self.key)?;
         let mut ledger = self.ledger()?;
         let room = desk.journal.name();
         if !is_repeat {
@@ -241,6 +243,7 @@ impl<'a> Session<'a> {
     /// Asks the gate once more about a result, writes it, writes the receipt, ends the principal, logs both, and gives
     /// the result its name: all while no one else writes to the room, and at the end of a slot.
     pub(crate) fn close(&mut self, rendered: Result<RenderedResult>) -> Result<(String, Result<Delivered>)> {
+        let rendered = self.settle().and(rendered);
         let rendered = self.withhold(rendered);
         let rendered = self.wait_for_slot(rendered);
         let desk = self.desk.clone();
@@ -268,6 +271,12 @@ impl<'a> Session<'a> {
             (Ok(staged), Ok(())) => Ok((path, self.publish(staged, &mut held, now))),
             (Err(refused), _) => Ok((path, Err(refused))),
         }
+    }
+
+    /// A run that ended between its first row and its first unit is paid for as well: its receipt says so, and the ledger
+    /// must say the same.
+    fn settle(&self) -> Result<()> {
+        if self.trace.has_read { self.ledger()?.settle(self.room_name()?, &self.trace.run_id) } else { Ok(()) }
     }
 
     /// Whatever goes wrong after a row was read may depend on that row: all of it is told as one thing, and why is for

@@ -4,8 +4,8 @@
 
 use serde_json::json;
 
+use crate::support::Fixture;
 use crate::support::forge::EVIL;
-use crate::support::{CONTROLS, Fixture};
 
 #[test]
 fn malformed_manifests() {
@@ -78,7 +78,7 @@ fn limits_and_controls_that_no_room_could_state() {
         ("limits", "memory_bytes_per_unit", 1_u64 << 40),
         ("limits", "milliseconds_per_unit", 0),
         ("limits", "answer_bytes_per_unit", 0),
-        ("controls", "k_min", 1),
+        ("controls", "k_min", 0),
         ("controls", "epsilon_micros", 0),
         ("controls", "l0", 0),
     ] {
@@ -230,6 +230,22 @@ fn parameters_outside_their_domain() {
     room.refused(&agreement, "PARAMETER_INVALID", 3);
 }
 
+/// Whoever may choose among many values may ask many questions: how many, is the owners' choice. Both when it is agreed
+/// on, and when a run finds it agreed.
+#[test]
+fn a_parameter_with_more_values_than_the_owners_allow() {
+    let room = Fixture::new();
+    // From -1 to 1,000,000.
+    let values = 1_000_002;
+    room.edit("room.toml", "max_param_domain = 10_000_000", &format!("max_param_domain = {values}"));
+    let agreement = room.agreed("evil", EVIL);
+    room.edit("room.toml", &format!("max_param_domain = {values}"), &format!("max_param_domain = {}", values - 1));
+    room.not_agreed("evil", EVIL, "CONTROL_UNMET", 3);
+    room.refused(&agreement, "CONTROL_CHANGED", 3);
+    room.forge(&agreement, |terms| terms["controls"]["max_param_domain"] = json!(values - 1));
+    room.refused(&agreement, "CONTROL_UNMET", 3);
+}
+
 /// Which of the two would count, a reader of the command could not tell.
 #[test]
 fn parameters_and_slots_given_twice() {
@@ -262,17 +278,21 @@ fn malformed_rooms() {
     let room = Fixture::new();
     let agreement = room.agreed("evil", EVIL);
     let honest = room.read("room.toml");
-    let controls = format!("controls = {{ {CONTROLS} }}");
+    let text = room.read_text("room.toml");
+    let controls = text.lines().find(|line| line.starts_with("controls = ")).unwrap();
     for (what, from, to) in [
         ("unknown field", "version = 1", "version = 1\nowner = \"me\""),
         ("unknown control", "k_min = 20", "k_min = 20, quorum = 0"),
         ("unknown version", "version = 1", "version = 2"),
-        ("k of one", "k_min = 20", "k_min = 1"),
+        ("k of none", "k_min = 20", "k_min = 0"),
+        ("k of one without noise", "k_min = 20", "mode = \"sealed-k\", k_min = 1"),
+        ("a mode that is to come", "k_min = 20", "mode = \"opaque\", k_min = 20"),
+        ("a slot of no length", "slot = \"100ms\"", "slot = \"0s\""),
         ("no epsilon", "epsilon = 10.0", "epsilon = 0.0"),
         ("epsilon NaN", "epsilon = 10.0", "epsilon = nan"),
         ("too much epsilon", "epsilon = 10.0", "epsilon = 11.0"),
         ("too much delta", "delta = 1e-6", "delta = 0.1"),
-        ("array for a table", controls.as_str(), "controls = [20]"),
+        ("array for a table", controls, "controls = [20]"),
         ("a party twice", "id = \"agency\"", "id = \"brand\""),
         ("a view twice", "id = \"purchases\"", "id = \"rows\""),
         ("a view of a stranger", "owner = \"retailer\"", "owner = \"stranger\""),

@@ -10,7 +10,7 @@ use expect_test::expect;
 use serde_json::Value;
 
 use crate::support::forge::{EVIL, IN_TOTO, payload, pre_authentication_encoding, sha256};
-use crate::support::{CONTROLS, Fixture};
+use crate::support::{CONTROLS, Fixture, LIST};
 
 const VERBS: &[&[&str]] = &[
     &["key", "new"],
@@ -41,7 +41,10 @@ const VERBS: &[&[&str]] = &[
     &["state", "trust"],
     &["state", "adopt"],
     &["show"],
-    &["ledger"],
+    &["try"],
+    &["identify"],
+    &["ledger", "show"],
+    &["ledger", "quote"],
     &["codes"],
     &["completions"],
 ];
@@ -59,7 +62,7 @@ fn every_verb_has_help_that_explains_it() {
     }
     let help = room.glovebox(&["--help"]).stdout;
     // Nothing is left out of the list.
-    for folder in ["key", "registry", "log", "state"] {
+    for folder in ["key", "registry", "log", "state", "ledger"] {
         let help = room.glovebox(&[folder, "--help"]).stdout;
         let listed = help.lines().filter(|line| line.starts_with("  ") && line.trim_start() == &line[2..]);
         let listed: Vec<&str> = listed.filter_map(|line| line.split_whitespace().next()).collect();
@@ -83,8 +86,14 @@ fn examples_in_help_parse() {
             let folder = tempfile::tempdir().unwrap();
             // A missing file that only its user can know of is a usage error as well.
             fs::write(folder.path().join("cosignature"), "").unwrap();
+            write_list(folder.path());
             let command = line.replacen("glovebox", &format!("'{}' --json", env!("CARGO_BIN_EXE_glovebox")), 1);
-            let output = Command::new("sh").args(["-c", &command]).current_dir(folder.path()).output().unwrap();
+            let output = Command::new("sh")
+                .args(["-c", &command])
+                .current_dir(folder.path())
+                .env("XDG_STATE_HOME", folder.path().join("state"))
+                .output()
+                .unwrap();
             let json: Value =
                 serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{line}: {e}: {output:?}"));
             assert_ne!(json["code"], "USAGE", "{line}: {json}");
@@ -92,6 +101,20 @@ fn examples_in_help_parse() {
         }
     }
     assert!(examples >= 6, "{examples} examples");
+}
+
+/// A list of nobody with its opening, and a file of nobody's identifiers.
+fn write_list(folder: &std::path::Path) {
+    fs::create_dir_all(folder.join("out/activation")).unwrap();
+    let digits = "00".repeat(32);
+    let opening = format!("{{\"salt\":\"{digits}\",\"pseudonym_key\":\"{digits}\"}}");
+    for (file, text) in [
+        ("out/activation/nonredeemers-r1.csv", "pseudonym,segment\na,light\n"),
+        ("out/activation/nonredeemers-r1.csv.opening.json", opening.as_str()),
+        ("customers.csv", "household_id\n1\n"),
+    ] {
+        fs::write(folder.join(file), text).unwrap();
+    }
 }
 
 #[test]
@@ -119,6 +142,12 @@ fn usage_errors_end_with_2() {
         &["state", "adopt"],
         &["log", "cosign", "nothing"],
         &["completions", "cobol"],
+        &["ledger"],
+        &["ledger", "quote"],
+        &["try"],
+        &["try", "agreements/x", "--units", "0"],
+        &["identify", "list.csv"],
+        &["identify", "list.csv", "--ids", "ids.csv", "--column", "id", "--out", "found.csv"],
         &["show", "room.toml"],
         &["show", "nothing.parquet"],
     ] {
@@ -127,7 +156,12 @@ fn usage_errors_end_with_2() {
         assert!(!people.stderr.is_empty());
         room.glovebox(&[arguments, &["--json"]].concat()).failed("USAGE", 2);
     }
-    for arguments in [["run", "x", "--key", "keys/runtime.pem"].as_slice(), &["verify", "x"], &["ledger"]] {
+    for arguments in [
+        ["run", "x", "--key", "keys/runtime.pem"].as_slice(),
+        &["verify", "x"],
+        &["try", "x"],
+        &["ledger", "quote", "x"],
+    ] {
         room.glovebox(&[arguments, &["--room", "nowhere", "--json"]].concat()).failed("ROOM_INVALID", 2);
     }
 }
@@ -171,6 +205,8 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
 
     note("agree", &succeeds(&[&["agree", "questions/evil.wasm"], EVIL].concat()));
     let approve = |key: [&str; 2]| succeeds(&[["approve", "agreements/evil-r1"], key].concat());
+    note("try", &succeeds(&["try", "agreements/evil-r1", "--units", "100"]));
+    note("ledger quote", &succeeds(&["ledger", "quote", "agreements/evil-r1"]));
     note("approve", &approve(ana));
     approve(dan);
     let run = room.run("agreements/evil-r1").succeeded();
@@ -191,7 +227,10 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
     note("export", &succeeds(&[["export", "agreements/evil-r1", "--to", "exported"].as_slice(), &dan].concat()));
     note("revoke", &succeeds(&[["revoke", "agreements/evil-r1"], ana].concat()));
     note("show", &succeeds(&["show", run["output"]["path"].as_str().unwrap()]));
-    note("ledger", &succeeds(&["ledger"]));
+    note("ledger show", &succeeds(&["ledger", "show"]));
+    let list = room.released(&room.agreed("nonredeemers", LIST)).output;
+    let ids = ["--ids", "data/brand/campaigns.parquet", "--column", "household_id", "--out", "found.csv"];
+    note("identify", &succeeds(&[&["identify", &list], ids.as_slice()].concat()));
     note("codes", &succeeds(&["codes"]));
     note("completions", &succeeds(&["completions", "bash"]));
     expect![[r#"
@@ -209,12 +248,24 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
         registry show.current.parties[].members[].keys[]: custody ed25519 not_after not_before scopes status
         registry show.draft: in_force lacks sha256 version
         agree: agreement agreement_id needs ok
+        try: exact fuel memory_bytes ok released trapped units
+        try.exact: columns ok rows total
+        try.released: columns ok rows total
+        ledger quote: charges guarantee k_min mechanism mode noise ok runs_left threshold
+        ledger quote.charges[]: account cost lifetime
+        ledger quote.charges[].cost: bits_per_id delta_femtos epsilon_micros key_delta_femtos losses
+        ledger quote.charges[].cost.losses[]: pure
+        ledger quote.charges[].cost.losses[].pure: epsilon_micros
+        ledger quote.charges[].lifetime: bits_per_id delta_femtos epsilon_micros
+        ledger quote.noise[]: name standard_deviation
         approve: approval approved_by ok revocations
         run: charges decision ok output receipt run_id
         run.charges[]: account cost lifetime
-        run.charges[].cost: bits_per_id delta_femtos epsilon_micros
+        run.charges[].cost: bits_per_id delta_femtos epsilon_micros key_delta_femtos losses
+        run.charges[].cost.losses[]: pure
+        run.charges[].cost.losses[].pure: epsilon_micros
         run.charges[].lifetime: bits_per_id delta_femtos epsilon_micros
-        run.output: k_min guarantee noise path rows threshold
+        run.output: guarantee k_min noise path rows threshold
         run.output.noise[]: name standard_deviation
         run, refused: charges code decision fact ok receipt remedy run_id
         agree, refused: code fact ok remedy
@@ -229,9 +280,9 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
         export: files ok to
         revoke: entries expires list ok revoked_by version
         show: columns ok rows total
-        ledger: accounts ok
-        ledger.accounts[]: account spent
-        ledger.accounts[].spent: bits_per_id delta_femtos epsilon_micros
+        ledger show: accounts ok
+        ledger show.accounts[]: account bits_per_id composed_epsilon delta_femtos epsilon_micros
+        identify: found listed ok path
         codes: codes ok
         codes.codes[]: code exit_code meaning
         completions: ok script
@@ -273,7 +324,35 @@ fn a_session_as_people_see_it() {
     assert!(shown.contains("│ group ┆ units ┆ value"), "{shown}");
     let codes = room.glovebox(&["codes"]).stdout;
     assert!(glovebox::Code::ALL.iter().all(|code| codes.contains(code.as_str())));
-    assert!(room.glovebox(&["ledger"]).stdout.contains("retailer to brand, per household"));
+    let ledger = room.glovebox(&["ledger", "show"]).stdout;
+    assert!(ledger.contains("retailer, per household") && ledger.contains(" 10 "), "{ledger}");
+    // A repeat is free, and says whose answer it is.
+    fs::remove_dir_all(room.path("out")).unwrap();
+    let first = room.record(&receipt_in(&ran.stdout))["predicate"]["run_id"].as_str().unwrap().to_owned();
+    let repeat = room.glovebox(&["run", &agreement]).stdout;
+    assert!(repeat.contains(&format!("the answer of run {first}")) && !repeat.contains("charged"), "{repeat}");
+    assert_eq!(room.glovebox(&["ledger", "show"]).stdout, ledger);
+
+    let quote = room.glovebox(&["ledger", "quote", &agreement]).stdout;
+    for piece in ["retailer, per household: epsilon 10 of 100", "such runs", "Nothing was spent"] {
+        assert!(quote.contains(piece), "{quote}");
+    }
+    let tried = room.glovebox(&["try", &agreement, "--units", "100"]).stdout;
+    for piece in ["100 made-up units", "exact:\n", "released:\n", "│ group ┆ units ┆ value", "nothing was spent"]
+    {
+        assert!(tried.contains(piece), "{tried}");
+    }
+    assert_eq!(room.glovebox(&["ledger", "show"]).stdout, ledger);
+    let list = room.released(&room.agreed("nonredeemers", LIST));
+    let ids = ["--ids", "data/brand/campaigns.parquet", "--column", "household_id", "--out", "found.csv"];
+    let found = room.glovebox(&[&["identify", &list.output], ids.as_slice()].concat()).stdout;
+    let rows = list.table.total;
+    assert_eq!(found, format!("{rows} of {rows} listed units are yours: found.csv\n"));
+}
+
+/// The path of the receipt that a command names.
+fn receipt_in(text: &str) -> String {
+    text.lines().find_map(|line| line.strip_prefix("receipt: ")).expect("a receipt").to_owned()
 }
 
 #[test]

@@ -17,7 +17,7 @@ use glovebox::{
 };
 use serde_json::Value;
 
-use crate::support::forge::{EVIL, payload};
+use crate::support::forge::{EVIL, payload, sha256};
 use crate::support::{CONTROLS, Fixture, PEOPLE, Ran, now, text};
 use strace::{killed_at_each, traced};
 
@@ -90,7 +90,6 @@ fn a_room_whose_first_command_was_killed_can_be_begun_again() {
     for folder in ["registry", "keys"] {
         fs::remove_dir_all(room.path(folder)).unwrap();
     }
-    fs::remove_file(room.path("ledger.sqlite")).unwrap();
     let first = ["key", "new", "--party", "retailer", "--person", "ana", "--json"];
     let points = killed_at_each(&room, &first, CHANGES, |at| {
         let again = room.glovebox(&first);
@@ -106,6 +105,24 @@ fn a_room_whose_first_command_was_killed_can_be_begun_again() {
         assert!(room.spent().is_empty(), "{at}");
     });
     assert!(points > 10, "{points}");
+}
+
+/// What the host gets with its first room, key and ledger and anchor, is there in full or can be made again.
+#[test]
+fn a_host_whose_first_command_was_killed_can_be_begun_again() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    let root = sha256(&room.read("registry/1/registry.json"));
+    fs::remove_dir_all(room.state()).unwrap();
+    let trust = ["state", "trust", &root, "--json"];
+    let points = killed_at_each(&room, &trust, CHANGES, |at| {
+        room.glovebox(&trust).succeeded();
+        assert!(room.spent().is_empty(), "{at}");
+        assert!(is_admitted(&room, &agreement), "{at}");
+    });
+    assert!(points > 8, "{points}");
+    room.glovebox(&trust).succeeded();
+    room.released(&agreement);
 }
 
 #[test]
@@ -167,6 +184,7 @@ fn a_killed_run_releases_nothing_that_is_not_charged() {
     let room = Fixture::new();
     room.released(&room.agreed("evil", EVIL));
     let agreement = room.agreed("evil", &[EVIL, &["--beside"]].concat());
+    room.renew_data();
     let points = kill_runs(&room, &agreement, &["fsync"]);
     assert!(points > 30, "{points}");
 }
@@ -175,7 +193,7 @@ fn a_killed_run_releases_nothing_that_is_not_charged() {
 fn kill_runs(room: &Fixture, agreement: &str, calls: &[&str]) -> usize {
     let arguments = ["run", agreement, "--threads", "1", "--sort-memory", "64", "--json"];
     let before = Standing::of(room);
-    let mut seen = BTreeMap::<_, usize>::new();
+    let (mut seen, mut repeated) = (BTreeMap::<_, usize>::new(), BTreeMap::<_, usize>::new());
     let points = killed_at_each(room, &arguments, calls, |at| {
         let killed = Standing::of(room);
         let is_new = |name: &&String| !before.results.contains(name);
@@ -184,7 +202,8 @@ fn kill_runs(room: &Fixture, agreement: &str, calls: &[&str]) -> usize {
         assert!(is_charged || (killed.spent_micros == before.spent_micros && result.is_none()), "{at}: {killed:?}");
         let is_certified = killed.records.certified.len() > before.records.certified.len();
         let has_ended = killed.records.ended.len() > before.records.ended.len();
-        assert!(is_certified || !is_charged, "{at}: {killed:?}");
+        // Amounts are reserved before the log knows of the run: what is spent is never less than what the log says.
+        assert!(is_charged || !is_certified, "{at}: {killed:?}");
         *seen.entry((is_certified, is_charged, result.is_some(), has_ended)).or_default() += 1;
         receipts_stand(room, &before.records, at);
 
@@ -205,7 +224,17 @@ fn kill_runs(room: &Fixture, agreement: &str, calls: &[&str]) -> usize {
         verify(&room.dir(), &again.receipt, None, later()).expect(at);
         let after = Standing::of(room);
         assert!(after.results.contains(&released.path), "{at}: {after:?}");
-        assert_eq!(after.spent_micros, killed.spent_micros + COST_MICROS, "{at}");
+        // An answer that the killed run had paid for and kept may leave, and costs nothing more.
+        let is_charged_again = match &again.repeat_of {
+            Some(run) => {
+                assert!(is_charged && is_new_run(&killed.records, &before.records, run), "{at}: {killed:?}");
+                false
+            }
+            None => true,
+        };
+        assert_eq!(again.charges.is_empty(), !is_charged_again, "{at}");
+        assert_eq!(after.spent_micros, killed.spent_micros + u64::from(is_charged_again) * COST_MICROS, "{at}");
+        *repeated.entry(!is_charged_again).or_default() += 1;
         // Whoever had a principal and did not end it, was lost; every other one ended with its run.
         let mut ends = killed.records.ended.clone();
         let open = killed.records.certified.iter().filter(|run| !killed.records.ended.contains_key(*run));
@@ -216,15 +245,21 @@ fn kill_runs(room: &Fixture, agreement: &str, calls: &[&str]) -> usize {
     // Nothing of this would be tested if no kill fell between two of these states.
     for state in [
         (false, false, false, false),
-        (true, false, false, false),
+        (false, true, false, false),
         (true, true, false, false),
         (true, true, false, true),
     ] {
         assert!(seen.contains_key(&state), "no kill left {state:?}: {seen:?}");
     }
+    assert_eq!(repeated.len(), 2, "no kill fell before, or after, the answer was kept: {repeated:?}");
     // A result has its name once the log has its receipt, and not before.
     assert!(!seen.contains_key(&(true, true, true, false)), "{seen:?}");
     points
+}
+
+/// Whether a run was begun in between.
+fn is_new_run(after: &Records, before: &Records, run: &String) -> bool {
+    after.certified.contains(run) && !before.certified.contains(run)
 }
 
 /// Receipts of earlier runs verify; one of the killed run does as soon as the log has it and its proof is made.
@@ -251,8 +286,7 @@ fn receipts_stand(room: &Fixture, before: &Records, at: &str) {
 #[test]
 fn runs_at_once_are_each_charged_logged_and_ended_once() {
     let room = Fixture::new();
-    let beside = [EVIL, &["--beside"]].concat();
-    let agreements: Vec<String> = (0..4).map(|_| room.agreed("evil", &beside)).collect();
+    let agreements = room.four_evil_agreements();
     let arguments = |agreement: &String| vec!["run".to_owned(), agreement.clone(), "--json".into()];
     let ran = at_once(&room, "mkdir,mkdirat,linkat", &agreements.iter().map(arguments).collect::<Vec<_>>());
     for ran in ran {
@@ -323,6 +357,7 @@ fn what_the_log_does_not_take_is_refused_with_a_receipt_that_verifies() {
     let agreement = room.agreed("evil", EVIL);
     let ran = room.glovebox(&["run", &agreement, "--key", key, "--json"]);
     room.is_refused(&ran, "KEY_SCOPE", 3);
+    assert_eq!(ran.json()["charges"], serde_json::json!([]));
     assert!(room.outputs().is_empty() && room.spent().is_empty());
 }
 

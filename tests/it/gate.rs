@@ -425,9 +425,9 @@ fn an_agreement_that_has_more_than_one_reading() {
     // The order of fields matters in an array: take it from the text, not from the sorted map.
     let controls = controls_as_array(&honest);
     let rows = [
-        ("duplicate key", honest.replacen("\"version\": 2", "\"version\": 2, \"version\": 2", 1)),
+        ("duplicate key", honest.replacen("\"version\": 3", "\"version\": 3, \"version\": 3", 1)),
         ("duplicate nested key", honest.replacen("\"k_min\": 20", "\"k_min\": 2, \"k_min\": 20", 1)),
-        ("unknown field", honest.replacen("\"version\": 2", "\"version\": 2, \"waiver\": true", 1)),
+        ("unknown field", honest.replacen("\"version\": 3", "\"version\": 3, \"waiver\": true", 1)),
         ("unknown nested field", honest.replacen("\"k_min\": 20", "\"k_min\": 20, \"x\": 1", 1)),
         ("array for object", listed(&terms).to_string()),
         ("array for nested object", controls),
@@ -435,8 +435,8 @@ fn an_agreement_that_has_more_than_one_reading() {
         ("trailing text", format!("{honest} x")),
         ("byte order mark", format!("\u{feff}{honest}")),
         ("cut short", honest[..honest.len() - 10].to_owned()),
-        ("another version", honest.replacen("\"version\": 2", "\"version\": 1", 1)),
-        ("a number as text", honest.replacen("\"version\": 2", "\"version\": \"2\"", 1)),
+        ("another version", honest.replacen("\"version\": 3", "\"version\": 2", 1)),
+        ("a number as text", honest.replacen("\"version\": 3", "\"version\": \"3\"", 1)),
         ("a time with an offset", honest.replacen("Z\",\n  \"not_after\"", "+00:00\",\n  \"not_after\"", 1)),
         ("no bytes", String::new()),
     ];
@@ -451,14 +451,15 @@ fn an_agreement_that_has_more_than_one_reading() {
 
 /// The agreement's text with its controls as a bare list of values in the order of the fields.
 fn controls_as_array(honest: &str) -> String {
-    let start = honest.find("\"controls\": {").unwrap() + "\"controls\": ".len();
-    let end = start + honest[start..].find('}').unwrap() + 1;
-    let values: Vec<&str> = honest[start..end]
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .map(|(_, value)| value.trim_end_matches(','))
-        .collect();
-    format!("{}[{}]{}", &honest[..start], values.join(","), &honest[end..])
+    let start = honest.find("\"controls\": {").unwrap() + "\"controls\": {".len();
+    let end = start + honest[start..].find("\n  }").unwrap();
+    // Names of the object's own fields are indented by four; those of objects in it stay.
+    let value = |line: &str| match line.strip_prefix("    \"").and_then(|field| field.split_once("\": ")) {
+        Some((_, value)) => format!("{value}\n"),
+        None => format!("{line}\n"),
+    };
+    let values: String = honest[start..end].lines().map(value).collect();
+    format!("{}[{values}]{}", honest[..start].trim_end_matches('{'), &honest[end + "\n  }".len()..])
 }
 
 /// Signed by the right key, and still not what an approval must look like.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array};
 use serde_json::json;
 
-use crate::support::Fixture;
 use crate::support::data::{floats, ints, write_parquet};
 use crate::support::forge::EVIL;
+use crate::support::{CONTROLS, Fixture};
 
 const HOUSEHOLDS: &str = "data/retailer/households.parquet";
 
@@ -70,27 +70,30 @@ fn unit_columns_of_two_types() {
 
 #[test]
 fn a_unit_column_of_nulls_only() {
-    let room = Fixture::new();
+    let room = Fixture::audited(CONTROLS);
     let nulls: ArrayRef = Arc::new(Int64Array::from(vec![None::<i64>; 3]));
     write_parquet(&room.path(HOUSEHOLDS), &[("household_id", nulls), ("value", floats([1.0, 2.0, 3.0].into_iter()))]);
     let agreement = room.agreed("evil", EVIL);
-    room.refused(&agreement, "UNIT_NULL", 3);
+    room.withheld(&agreement, "UNIT_NULL");
 }
 
 #[test]
 fn an_empty_view() {
-    let room = Fixture::new();
+    let room = Fixture::audited(CONTROLS);
     let agreement = room.agreed("evil", EVIL);
     write_parquet(&room.path(HOUSEHOLDS), &[("household_id", ints(vec![])), ("value", floats([].into_iter()))]);
-    room.refused(&agreement, "VIEW_EMPTY", 3);
+    room.withheld(&agreement, "VIEW_EMPTY");
     // Rows there are, but none that the view's SQL keeps.
     write_parquet(&room.path(HOUSEHOLDS), &[("household_id", ints(vec![1])), ("value", floats([61.0].into_iter()))]);
-    room.refused(&agreement, "VIEW_EMPTY", 3);
+    room.withheld(&agreement, "VIEW_EMPTY");
+    // The room goes on working.
+    write_parquet(&room.path(HOUSEHOLDS), &[("household_id", ints(vec![1])), ("value", floats([60.0].into_iter()))]);
+    room.released(&agreement);
 }
 
 #[test]
 fn files_that_cannot_be_read() {
-    let room = Fixture::new();
+    let room = Fixture::audited(CONTROLS);
     let agreement = room.agreed("evil", EVIL);
     let (path, honest) = (room.path(HOUSEHOLDS), room.read(HOUSEHOLDS));
     for bytes in
@@ -100,11 +103,11 @@ fn files_that_cannot_be_read() {
         room.refused(&agreement, "VIEW_UNREADABLE", 3);
         room.not_agreed("evil", EVIL, "VIEW_UNREADABLE", 3);
     }
-    // The footer is whole and the rows are not: found out only when they are read.
+    // The footer is whole and the rows are not: found out only when they are read, and then it may tell of them.
     let mut torn = honest.clone();
     torn[4..64].fill(0xff);
     room.write(HOUSEHOLDS, &torn);
-    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+    room.withheld(&agreement, "VIEW_UNREADABLE");
 
     fs::remove_file(&path).unwrap();
     room.refused(&agreement, "VIEW_UNREADABLE", 3);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::data::HOUSEHOLDS;
 use crate::support::forge::{EVIL, payload, proof_of, seal, sha256};
-use crate::support::{Fixture, Released};
+use crate::support::{CONTROLS, Fixture, Released};
 
 fn released() -> (Fixture, Released) {
     let room = Fixture::new();
@@ -212,12 +212,13 @@ fn a_receipt_of_another_run() {
     }
 }
 
-/// The same agreement run twice: the first run's receipt does not vouch for the second run's output.
+/// The same agreement run twice, on other files: the first run's receipt does not vouch for the second run's output.
 #[test]
 fn an_output_of_another_run() {
     let (room, first) = released();
     let output = room.read(&first.output);
     room.take(&first);
+    room.renew_data();
     let second = room.released("agreements/evil-r1");
     is_invalid(&room, &first.receipt);
     room.write(&second.output, &output);
@@ -240,13 +241,19 @@ fn a_receipt_that_contradicts_the_terms() {
         ("/predicate/run_id", "00".repeat(16).into()),
         ("/predicate/charges", Value::Array(Vec::new())),
         ("/predicate/charges/0/cost/epsilon_micros", 1.into()),
+        ("/predicate/charges/0/cost/losses", Value::Array(Vec::new())),
+        // A repeat is free: what was charged is none.
+        ("/predicate/repeat_of", "00".repeat(16).into()),
         ("/predicate/approvals", Value::Array(Vec::new())),
         ("/predicate/approvals/0/sequence", 7.into()),
         ("/predicate/runtime/glovebox", "9.9.9".into()),
         ("/predicate/runtime/engine_sha256", another()),
         ("/predicate/released/threshold", 1.into()),
         ("/predicate/released/k_min", 1.into()),
-        ("/predicate/released/groups_per_unit", 7.into()),
+        ("/predicate/released/threshold", Value::Null),
+        ("/predicate/released/l0", 7.into()),
+        ("/predicate/released/mechanism", "gaussian".into()),
+        ("/predicate/released/unprotected", Value::Array(Vec::new())),
         ("/predicate/released/guarantee", "nothing can be learned".into()),
         ("/predicate/released/noise/0/standard_deviation", 99.0.into()),
         ("/predicate/released/component_sha256", "00".into()),
@@ -305,18 +312,25 @@ fn a_receipt_that_contradicts_the_terms() {
     }
 }
 
-/// A defect on the way is recorded like a refusal; what was charged by then stays charged.
+/// A defect on the way is recorded like a refusal; what was charged by then stays charged. Once data was read it may be
+/// due to a row: then it is told like everything else that may be.
 #[test]
 fn a_panic_ends_in_a_receipt() {
-    for (at, is_charged) in [(Step::Provision, false), (Step::Privacy, true)] {
-        let room = Fixture::new();
+    for (at, is_charged) in [(Step::Provision, false), (Step::Sandbox, true), (Step::Privacy, true)] {
+        let room = Fixture::audited(CONTROLS);
         let agreement = room.agreed("evil", EVIL);
         let outcome = room.run_here(&agreement, Clock::System, &|step| assert!(step != at, "a defect"));
-        assert_eq!(outcome.result.unwrap_err().code(), Code::Internal);
+        let code = if is_charged { Code::Withheld } else { Code::Internal };
+        assert_eq!(outcome.result.unwrap_err().code(), code);
         assert_eq!((!outcome.charges.is_empty(), !room.spent().is_empty()), (is_charged, is_charged));
         let verified = room.verify(&outcome.receipt).unwrap();
-        assert_eq!((verified.decision.as_str(), verified.code.as_deref()), ("refused", Some("INTERNAL")));
+        assert_eq!((verified.decision.as_str(), verified.code.as_deref()), ("refused", Some(code.as_str())));
+        if is_charged {
+            room.is_caused_by(&outcome.receipt, "INTERNAL");
+        }
         assert!(room.outputs().is_empty());
+        // The room goes on working.
+        room.released(&agreement);
     }
 }
 

@@ -28,6 +28,22 @@ pub(crate) const CONTROLS: &str = "epsilon = 10.0, delta = 1e-6, k_min = 20, \
                                    lifetime = { epsilon = 100.0, delta = 1e-3 }, list = { min_size = 20, \
                                    min_overlap = 20, max_fraction = 1.0 }";
 
+/// The question for a list, at a destination of the brand's.
+pub(crate) const LIST: &[&str] = &[
+    "--bind",
+    "purchases=categories",
+    "--set",
+    "category=SOFT DRINKS",
+    "--set",
+    "heavy_from=2",
+    "--destination",
+    "sheets",
+];
+
+/// All that is told of a run that ended without a result after data was read.
+const WITHHELD: &str = "WITHHELD: no result: the run ended after data was read, and is charged\nhint: let the room's \
+                        auditor open the run's sealed part, which says why; try the question on synthetic data\n";
+
 /// A room that is ready for `agree`, and what its host remembers of it.
 pub(crate) struct Fixture(TempDir);
 
@@ -39,6 +55,14 @@ impl Fixture {
     /// A room whose two parties state these controls.
     pub(crate) fn with_controls(controls: &str) -> Self {
         let room = Self::unsigned(controls);
+        room.sign_registry();
+        room
+    }
+
+    /// A room with an auditor, to whom runs seal why they have no result.
+    pub(crate) fn audited(controls: &str) -> Self {
+        let room = Self::unsigned(controls);
+        room.glovebox(&["key", "auditor", "--json"]).succeeded();
         room.sign_registry();
         room
     }
@@ -178,6 +202,16 @@ impl Fixture {
         Ran::of(self.command().args(arguments).output().expect("the program starts"))
     }
 
+    /// Agreements that stand beside each other, on questions of the same cost of which none repeats another.
+    pub(crate) fn four_evil_agreements(&self) -> Vec<String> {
+        let agreed = |unit: u32| {
+            let unit = format!("only_unit_with={unit}");
+            let arguments = ["--set", "attack=none", "--set", &unit, "--destination", "reports", "--beside"];
+            self.agreed("evil", &arguments)
+        };
+        (100..104).map(agreed).collect()
+    }
+
     /// Composes an agreement on a question; returns its folder.
     #[track_caller]
     pub(crate) fn agree(&self, question: &str, arguments: &[&str]) -> String {
@@ -267,6 +301,34 @@ impl Fixture {
         ran
     }
 
+    /// Runs an agreement of an audited room that must end without a result once data is read. Whatever the cause, it is
+    /// told in the same words, paid for, and leaves nothing; why, the auditor alone is told.
+    #[track_caller]
+    pub(crate) fn withheld(&self, agreement: &str, cause: &str) -> Ran {
+        let (outputs, spent) = (self.outputs(), self.spent());
+        let ran = self.run(agreement);
+        self.is_refused(&ran, "WITHHELD", 5);
+        assert_eq!(ran.stderr, WITHHELD, "{cause}: told in other words");
+        assert_ne!(ran.json()["charges"], serde_json::json!([]), "{cause}: not charged");
+        assert_ne!(self.spent(), spent, "{cause}: free");
+        assert_eq!(self.outputs(), outputs, "{cause}: something stands in the destination");
+        self.is_caused_by(&text(&ran.json()["receipt"]), cause);
+        ran
+    }
+
+    /// Opens the sealed part of a run as the auditor does, and compares the code of why there is no result.
+    #[track_caller]
+    pub(crate) fn is_caused_by(&self, receipt: &str, cause: &str) {
+        let identity = self.read_text("keys/auditor.txt");
+        let identity = identity.lines().find(|line| !line.starts_with('#')).expect("an identity");
+        let identity: age::x25519::Identity = identity.parse().expect("an age identity");
+        let sealed = self.read(&receipt.replace(".dsse.json", ".sealed.age"));
+        let opened = age::decrypt(&identity, &sealed).expect("it is sealed to the auditor");
+        let opened: Value = serde_json::from_slice(&opened).expect("JSON");
+        let told = opened["cause"].as_str().and_then(|told| told.split(':').next());
+        assert_eq!(told, Some(cause), "{opened}");
+    }
+
     /// One object on stdout, two lines on stderr, the exit code of the stage, and a receipt that verifies.
     #[track_caller]
     pub(crate) fn is_refused(&self, ran: &Ran, code: &str, exit_code: i32) {
@@ -303,8 +365,17 @@ impl Fixture {
         files
     }
 
-    /// Epsilon in millionths and bits per identifier that every account has spent.
+    /// The host's ledger: of all its rooms.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.state().join("ledger.sqlite")
+    }
+
+    /// Epsilon in millionths and bits per identifier that every account has spent. A host that trusts no room yet has no
+    /// ledger, and nothing is spent on it.
     pub(crate) fn spent(&self) -> BTreeMap<String, (u64, u32)> {
+        if !self.ledger().exists() {
+            return BTreeMap::new();
+        }
         let lines = open_ledger(&self.state()).and_then(|ledger| ledger.lines()).expect("the ledger opens");
         lines.into_iter().map(|line| (line.account, (line.epsilon_micros.micros(), line.bits_per_id))).collect()
     }

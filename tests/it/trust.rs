@@ -27,7 +27,8 @@ fn a_room_that_its_operator_did_not_name() {
     room.glovebox(&["state", "trust", &root, "--json"]).failed("STATE_MISSING", 3);
 }
 
-/// The ledger lies in the room; the sums in it are not what counts.
+/// Whoever gets at the host's ledger sets back what was spent: in an entry, in all of them with new hashes, or by taking
+/// some away. The log has seen what the ledger came to.
 #[test]
 fn a_ledger_whose_sums_were_set_back() {
     let room = Fixture::with_controls(
@@ -37,13 +38,50 @@ fn a_ledger_whose_sums_were_set_back() {
     let agreement = room.agreed("evil", EVIL);
     let released = room.released(&agreement);
     room.take(&released);
-    let ledger = rusqlite::Connection::open(room.path("ledger.sqlite")).unwrap();
-    assert_eq!(ledger.execute("UPDATE account SET epsilon_micros = 0, delta_femtos = 0", []).unwrap(), 1);
-    drop(ledger);
-    let ran = room.run(&agreement);
-    room.is_refused(&ran, "BUDGET_EXHAUSTED", 5);
-    assert_eq!(ran.json()["charges"], json!([]));
-    assert!(room.outputs().is_empty());
+    room.renew_data();
+    let honest = fs::read(room.ledger()).unwrap();
+    let cheaper = "UPDATE entry SET text = replace(text, '\"epsilon_micros\":10000000', '\"epsilon_micros\":10000')";
+    for (what, code, exit_code, is_rehashed, change) in [
+        ("an entry", "LEDGER_FAILED", 7, false, cheaper),
+        ("every hash", "STATE_ROLLBACK", 3, true, cheaper),
+        (
+            "who paid",
+            "STATE_ROLLBACK",
+            3,
+            true,
+            "UPDATE entry SET text = replace(text, 'retailer, per', 'nobody, per')",
+        ),
+        ("the first entry", "LEDGER_FAILED", 7, false, "DELETE FROM entry WHERE number = 1"),
+        ("the last entries", "STATE_ROLLBACK", 3, false, "DELETE FROM entry WHERE number > 1"),
+        ("all entries", "STATE_ROLLBACK", 3, false, "DELETE FROM entry"),
+        ("all of it", "LEDGER_FAILED", 7, false, "DROP TABLE entry"),
+    ] {
+        println!("{what}");
+        let ledger = rusqlite::Connection::open(room.ledger()).unwrap();
+        ledger.execute_batch(change).unwrap();
+        if is_rehashed {
+            rehash(&ledger);
+        }
+        drop(ledger);
+        let ran = room.run(&agreement);
+        room.is_refused(&ran, code, exit_code);
+        assert_eq!(ran.json()["charges"], json!([]));
+        assert!(room.outputs().is_empty());
+        fs::write(room.ledger(), &honest).unwrap();
+    }
+    room.refused(&agreement, "BUDGET_EXHAUSTED", 5);
+}
+
+/// Chains the entries of a ledger anew, as anyone can: each hash is over the one before, a line break and the text.
+fn rehash(ledger: &rusqlite::Connection) {
+    let mut query = ledger.prepare("SELECT number, text FROM entry ORDER BY number").unwrap();
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let rows: Vec<(i64, String)> = rows.map(Result::unwrap).collect();
+    let mut before = String::new();
+    for (number, text) in rows {
+        before = sha256(format!("{before}\n{text}").as_bytes());
+        ledger.execute("UPDATE entry SET sha256 = ?1 WHERE number = ?2", rusqlite::params![before, number]).unwrap();
+    }
 }
 
 /// A party that owns nothing here and receives nothing had to approve, by the quorum: so it can withdraw as well.

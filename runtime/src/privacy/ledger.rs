@@ -172,6 +172,9 @@ struct Entry {
     state: State,
     /// What is reserved; empty in the entries that follow on a reservation.
     charges: Vec<Charge>,
+    /// The name of the question with its data that the released answer is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    question: Option<String>,
     /// SHA-256 of the released answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer_sha256: Option<String>,
@@ -259,6 +262,13 @@ impl Ledger {
         self.follow(&Entry::new(room, run_id, State::Committed), State::Reserved, |_| Ok(()))
     }
 
+    /// Settles what a run has reserved, where that is not done: for one that ended before it showed a unit.
+    pub(crate) fn settle(&mut self, room: &str, run_id: &str) -> Result<()> {
+        let entries = self.entries()?;
+        let last = entries.iter().rfind(|entry| entry.run_id == run_id);
+        if last.is_some_and(|last| last.state == State::Reserved) { self.commit(room, run_id) } else { Ok(()) }
+    }
+
     /// Gives back what a run has reserved that ended before it read a row.
     pub(crate) fn cancel(&mut self, room: &str, run_id: &str) -> Result<()> {
         self.follow(&Entry::new(room, run_id, State::Cancelled), State::Reserved, |_| Ok(()))
@@ -267,6 +277,7 @@ impl Ledger {
     /// Keeps a run's answer under the name of its question, durably, before it leaves.
     pub(crate) fn release(&mut self, room: &str, run_id: &str, release: &Kept<'_>) -> Result<()> {
         let entry = Entry {
+            question: Some(release.question.to_owned()),
             answer_sha256: Some(sha256_hex(release.answer)),
             sets_sha256: release.sets_sha256.map(str::to_owned),
             ..Entry::new(room, run_id, State::Released)
@@ -304,7 +315,11 @@ impl Ledger {
             other => other.map_err(failed)?,
         };
         let digest = sha256_hex(&stored.bytes);
-        let is_its = |entry: &Entry| entry.run_id == stored.run_id && entry.answer_sha256.as_ref() == Some(&digest);
+        let is_its = |entry: &Entry| {
+            entry.run_id == stored.run_id
+                && entry.question.as_deref() == Some(key)
+                && entry.answer_sha256.as_ref() == Some(&digest)
+        };
         if self.entries()?.iter().any(is_its) {
             return Ok(Some(stored));
         }
@@ -386,6 +401,7 @@ impl Entry {
             run_id: run_id.into(),
             state,
             charges: Vec::new(),
+            question: None,
             answer_sha256: None,
             sets_sha256: None,
         }

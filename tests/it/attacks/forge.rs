@@ -137,9 +137,10 @@ impl Fixture {
         }
     }
 
-    /// The agreement runs, as if nothing had happened.
+    /// The agreement runs, as if nothing had happened: on files that no run has read, so that it is asked and charged.
     #[track_caller]
     pub(super) fn is_unharmed(&self, agreement: &str) {
+        self.renew_data();
         assert!(!self.released(agreement).json["charges"].as_array().expect("charges").is_empty());
     }
 

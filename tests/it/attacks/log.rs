@@ -164,6 +164,7 @@ fn f02_a_checkpoint_of_another_form() {
 fn f03_a_proof_of_another_receipt() {
     let (room, agreement, first) = released();
     room.take_output(&first.output);
+    room.renew_data();
     let second = room.released(&agreement);
     let [one, two] = [&first, &second].map(|released| proof_of(&released.receipt));
     let (own, others) = (room.read(&two), room.read(&one));

@@ -303,6 +303,7 @@ fn a16_retired_is_not_compromised() {
     let public = room.path(&room.public("ana.old"));
     glovebox::change_key(&room.dir(), &public, Change::Retire, now()).unwrap();
     room.sign_registry();
+    room.renew_data();
     let second = room.released(&agreement);
     room.take_output(&second.output);
     // The same words, signed again: another file, which the log has not.

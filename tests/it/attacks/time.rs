@@ -18,9 +18,10 @@ fn at(moment: DateTime<Utc>) -> Asked<'static> {
     Asked { clock: Clock::Fixed(moment), ..Asked::default() }
 }
 
-/// A release at some moment; the output is taken away, so that there is room for the next.
+/// A release at some moment, on files that no run has read; the output is taken away, so that there is room for the next.
 #[track_caller]
 fn released_at(room: &Fixture, agreement: &str, moment: DateTime<Utc>) {
+    room.renew_data();
     let released = room.ask(agreement, &at(moment), &|_| {}).result.expect("released");
     room.take_output(&released.path);
 }
@@ -413,33 +414,49 @@ fn d03_a_registry_that_was_seen_by_a_refused_run_alone() {
     room.denied(&agreement, "REGISTRY_ROLLBACK");
 }
 
-/// Restores a backup of the host's state, of the log, of the ledger, and of all of the room, while the rest goes on.
+/// Restores a backup of the host's state, of what it remembers of the room, of its ledger, and of the log, while the rest
+/// goes on.
 #[test]
 fn d09_backups_of_the_parts_of_a_room() {
     let (room, agreement) = Fixture::with_evil();
+    let anchor_and_ledger = || {
+        let anchors: Vec<_> = room.anchors().into_iter().collect();
+        let [(path, anchor)] = &anchors[..] else { panic!("{anchors:?}") };
+        (path.clone(), anchor.clone(), fs::read(room.ledger()).unwrap())
+    };
     let first = room.released(&agreement);
     room.take_output(&first.output);
-    let (old_state, old_log, old_ledger) = (room.backup_of_state(), room.backup("log"), room.read("ledger.sqlite"));
+    let (old_state, old_log, (path, old_anchor, old_ledger)) =
+        (room.backup_of_state(), room.backup("log"), anchor_and_ledger());
+    room.renew_data();
     let second = room.released(&agreement);
     room.take_output(&second.output);
-    let (new_state, new_log, new_ledger) = (room.backup_of_state(), room.backup("log"), room.read("ledger.sqlite"));
-    assert_ne!(old_ledger, new_ledger);
+    let (new_state, new_log, (_, new_anchor, new_ledger)) =
+        (room.backup_of_state(), room.backup("log"), anchor_and_ledger());
+    assert!(old_ledger != new_ledger && old_anchor != new_anchor);
 
-    old_state.restore();
+    fs::write(&path, &old_anchor).unwrap();
+    room.denied_unlogged(&agreement, "STATE_ROLLBACK", || new_state.restore());
+    fs::write(room.ledger(), &old_ledger).unwrap();
     room.denied_unlogged(&agreement, "STATE_ROLLBACK", || new_state.restore());
     old_log.restore();
     room.denied_unlogged(&agreement, "STATE_ROLLBACK", || new_log.restore());
-    room.write("ledger.sqlite", &old_ledger);
-    room.denied_unlogged(&agreement, "STATE_ROLLBACK", || room.write("ledger.sqlite", &new_ledger));
-    // All that the host has but the log, and the log alone.
+    // All that the host has, and not the log; all that is about the room, and not the ledger.
     old_state.restore();
-    room.write("ledger.sqlite", &old_ledger);
+    room.denied_unlogged(&agreement, "STATE_ROLLBACK", || new_state.restore());
+    fs::write(&path, &old_anchor).unwrap();
+    old_log.restore();
     room.denied_unlogged(&agreement, "STATE_ROLLBACK", || {
         new_state.restore();
-        room.write("ledger.sqlite", &new_ledger);
+        new_log.restore();
     });
+    // One of the three is gone.
     fs::remove_dir_all(room.path("log")).unwrap();
     room.denied_unlogged(&agreement, "STATE_ROLLBACK", || new_log.restore_to(&room.path("log")));
+    fs::remove_file(&path).unwrap();
+    room.denied_unlogged(&agreement, "STATE_MISSING", || new_state.restore());
+    fs::remove_file(room.ledger()).unwrap();
+    room.denied_unlogged(&agreement, "LEDGER_FAILED", || new_state.restore());
     room.is_unharmed(&agreement);
 }
 
@@ -454,6 +471,7 @@ fn d09_a_backup_of_everything_in_the_room() {
     let partner = tempfile::tempdir().unwrap();
     let [earlier, later] = ["earlier", "later"].map(|name| partner.path().join(name));
     fs::copy(room.path("log/checkpoint"), &earlier).unwrap();
+    room.renew_data();
     let second = room.released(&agreement);
     fs::copy(room.path("log/checkpoint"), &later).unwrap();
     let new = room.backup("");
@@ -468,13 +486,15 @@ fn d09_a_backup_of_everything_in_the_room() {
     room.take_output(&second.output);
     room.is_unharmed(&agreement);
 
-    // Another host, or one that has lost its state.
+    // Another host, or one that has lost its state: it takes over what the log says was spent.
+    let spent = room.spent();
     fs::remove_dir_all(room.state()).unwrap();
     room.take_output(&second.output);
     room.denied_unlogged(&agreement, "STATE_MISSING", || {
         room.glovebox(&["state", "show", "--json"]).failed("STATE_MISSING", 3);
         room.adopt(&later).succeeded();
     });
+    assert_eq!(room.spent(), spent);
     room.is_unharmed(&agreement);
 }
 
@@ -495,7 +515,8 @@ fn d09_a_state_that_was_edited() {
             ("/summary/nonces", json!(0), "STATE_ROLLBACK"),
             ("/summary/registry_version", json!(9), "STATE_ROLLBACK"),
             ("/summary/runs_used", json!({}), "STATE_ROLLBACK"),
-            ("/version", json!(2), "STATE_MISSING"),
+            ("/version", json!(1), "STATE_MISSING"),
+            ("/version", json!(3), "STATE_MISSING"),
         ] {
             let mut edited = state.clone();
             *edited.pointer_mut(pointer).unwrap() = value;
@@ -520,7 +541,9 @@ fn d10_one_run_too_many() {
         let released = room.released(&agreement);
         room.take_output(&released.output);
     }
+    // The second was a repeat, and free; it counts like any other.
     room.denied(&agreement, "RUNS_EXHAUSTED");
+    room.renew_data();
     // A run that was stopped after it was charged counts as well: the number is of runs that were begun.
     let once = room.agreed("evil", &[EVIL, &["--runs", "1", "--beside"]].concat());
     fs::remove_dir_all(room.path("out")).unwrap();

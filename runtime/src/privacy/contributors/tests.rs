@@ -1,3 +1,5 @@
+//! Releases that differ by too few units are refused, and a history that is not what was written stops every run.
+
 use std::collections::BTreeSet;
 
 use proptest::collection::{btree_set, vec};

@@ -1,3 +1,5 @@
+//! What is left out is enough, and what is shown is right: against every way to subtract that there is.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
