@@ -288,8 +288,9 @@ impl Cell {
 
 impl Exact {
     fn add(&mut self, unit: &Unit, numbers: &[i128], setting: &Setting) {
-        self.contributors += u64::from(setting.is_everyones(unit));
-        self.digests.push(setting.digest(&unit.key));
+        let is_everyones = setting.is_everyones(unit);
+        self.contributors += u64::from(is_everyones);
+        self.digests.push(setting.digest(&unit.key, is_everyones));
         let sizes: Vec<u128> = numbers.iter().map(|number| number.unsigned_abs()).collect();
         self.add_sizes(&sizes, &sizes);
     }

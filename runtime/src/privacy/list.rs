@@ -68,7 +68,8 @@ impl ListTally {
         check(listed >= controls.list.min_size.into(), "fewer identifiers")?;
         let most = shown.saturating_mul(controls.list.max_fraction_thousandths.into());
         check(listed.saturating_mul(1_000) <= most, "a larger part of all units")?;
-        let digests: Vec<u64> = self.answers.keys().map(|key| self.setting.digest(key)).collect();
+        // Each identifier counts: the recipient gets it, and is told of it alone.
+        let digests: Vec<u64> = self.answers.keys().map(|key| self.setting.digest(key, true)).collect();
         Ok((self.table()?, ReleasedSet { label: None, digests: Digests::from(digests) }))
     }
 
