@@ -137,6 +137,9 @@ pub(crate) struct Posting {
     pub(crate) run_id: String,
     pub(crate) account: String,
     pub(crate) cost: Cost,
+    /// Whether a unit may have been shown to a question. What is reserved and not given back is charged as well, but the
+    /// log need not know of it: the process may have been killed in between.
+    pub(crate) is_settled: bool,
 }
 
 /// How many entries the ledger has, and the hash of the last one.
@@ -331,19 +334,23 @@ impl Ledger {
         }
     }
 
-    /// Every charge of a room's runs that is settled, by run and account.
+    /// Every charge of a room's runs that was not given back, by run and account.
     pub(crate) fn postings(&self, room: &str) -> Result<Vec<Posting>> {
         let entries = self.entries()?;
-        let committed = entries.iter().filter(|entry| entry.state == State::Committed);
-        let committed: HashSet<&str> = committed.map(|entry| entry.run_id.as_str()).collect();
+        let runs_of = |state: State| -> HashSet<&str> {
+            entries.iter().filter(|entry| entry.state == state).map(|entry| entry.run_id.as_str()).collect()
+        };
+        let (committed, cancelled) = (runs_of(State::Committed), runs_of(State::Cancelled));
         let reserved = entries.iter().filter(|entry| entry.room == room && entry.state == State::Reserved);
-        let settled = reserved.filter(|entry| committed.contains(entry.run_id.as_str()));
+        let kept = reserved.filter(|entry| !cancelled.contains(entry.run_id.as_str()));
         let posting = |entry: &Entry, charge: &Charge| Posting {
             run_id: entry.run_id.clone(),
             account: charge.account.clone(),
             cost: charge.cost.clone(),
+            is_settled: committed.contains(entry.run_id.as_str()),
         };
-        let postings = settled.flat_map(|entry| entry.charges.iter().map(move |charge| posting(entry, charge)));
+        let posting = &posting;
+        let postings = kept.flat_map(|entry| entry.charges.iter().map(move |charge| posting(entry, charge)));
         let mut postings: Vec<Posting> = postings.collect();
         postings.sort_by(|one, other| (&one.run_id, &one.account).cmp(&(&other.run_id, &other.account)));
         Ok(postings)
