@@ -126,6 +126,15 @@ impl Journal {
                 head.entries
             )));
         }
+        // What another room of this host has spent since is in no record of this room's log.
+        for head in self.anchor.ledgers()? {
+            if !ledger.extends(&head)? {
+                return Err(rolled_back(&format!(
+                    "the ledger does not go on from its {} entries that a room of this host has seen",
+                    head.entries
+                )));
+            }
+        }
         facts.check_ledger(&ledger.postings(self.name())?)
     }
 
@@ -170,14 +179,15 @@ impl Journal {
             };
         }
         if anchor.pending.as_ref() == Some(&head) {
-            return self.anchor.write(&self.anchor_of(head, facts, anchor.adopted));
+            return self.anchor.write(&self.anchor_of(head, facts, anchor.adopted)?);
         }
         let seen = anchor.log.size;
         Err(rolled_back(&format!("the log has {} records, and this host has seen {seen} of another history", log.size)))
     }
 
-    fn anchor_of(&self, head: Head, facts: &Facts, adopted: u64) -> Anchor {
-        Anchor::new(&self.room, &self.registry_sha256, head, facts.summary(), adopted)
+    fn anchor_of(&self, head: Head, facts: &Facts, adopted: u64) -> Result<Anchor> {
+        let ledger = Ledger::open(&self.state)?.head()?;
+        Ok(Anchor::new(&self.room, &self.registry_sha256, head, facts.summary(), adopted, ledger))
     }
 
     /// A host runs rooms that its operator has said to trust, and no other: whoever can write a room's folder can write
@@ -204,7 +214,7 @@ impl Journal {
             )),
             None => {
                 self.prepare_host()?;
-                self.anchor.write(&self.anchor_of(head.clone(), &Facts::default(), 0))?;
+                self.anchor.write(&self.anchor_of(head.clone(), &Facts::default(), 0)?)?;
                 Ok(head)
             }
         }
@@ -239,7 +249,7 @@ impl Journal {
         ledger.adopt(self.name(), &facts.all_charges())?;
         facts.check_ledger(&ledger.postings(self.name())?)?;
         let head = Head::new(log.size, &log.root);
-        self.anchor.write(&self.anchor_of(head.clone(), &facts, log.size))?;
+        self.anchor.write(&self.anchor_of(head.clone(), &facts, log.size)?)?;
         Ok(head)
     }
 
@@ -351,7 +361,7 @@ impl Held<'_> {
         entries.iter().try_for_each(|entry| facts.learn(entry))?;
 
         // First the intent, then the files, then the checkpoint: whatever of these a crash leaves behind is understood.
-        let before = self.journal.anchor_of(Head::new(self.size, &self.root), &self.facts, self.adopted);
+        let before = self.journal.anchor_of(Head::new(self.size, &self.root), &self.facts, self.adopted)?;
         anchor.write(&before.intending(grown.clone()))?;
         for (path, bytes) in &growth.files {
             let path = format!("{LOG_FOLDER}/{path}");
@@ -366,7 +376,7 @@ impl Held<'_> {
         let first = self.size;
         (self.size, self.root) = (growth.size, growth.root);
         self.facts = facts;
-        anchor.write(&self.journal.anchor_of(grown, &self.facts, self.adopted))?;
+        anchor.write(&self.journal.anchor_of(grown, &self.facts, self.adopted)?)?;
         Ok(first)
     }
 

@@ -100,7 +100,7 @@ impl RunRecord {
 
     /// Whether data was read and nothing came of it.
     pub(crate) fn was_withheld(&self) -> bool {
-        [Code::Withheld, Code::DifferenceTooSmall].iter().any(|code| self.code.as_deref() == Some(code.as_str()))
+        [Code::Withheld, Code::DifferenceTooSmall].map(|code| Some(code.as_str())).contains(&self.code.as_deref())
     }
 
     pub(crate) const fn registry(&self) -> Option<&RegistryPin> {

@@ -15,6 +15,7 @@ mod support;
 
 mod attacks;
 mod bad_input;
+mod catalogue;
 mod cli;
 mod crash;
 mod destination;

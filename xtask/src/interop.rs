@@ -9,7 +9,7 @@ mod cases;
 mod log;
 mod table;
 mod timestamps;
-mod tools;
+pub(crate) mod tools;
 mod witness;
 
 use std::fs;

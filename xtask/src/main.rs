@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the person at the terminal")]
 
+mod audit;
 mod bench;
 mod cargo;
 mod demo;
@@ -36,6 +37,12 @@ enum Task {
     Test,
     /// Let foreign tools judge the demo's approvals, receipts and log
     Interop,
+    /// Mount every attack of the catalogue, and check the numbers of the privacy kernel against other implementations
+    Audit {
+        /// Print the classes and the tests that mount them, and run nothing
+        #[arg(long)]
+        list: bool,
+    },
     /// Fuzz every format that a stranger may send
     Fuzz {
         /// Seconds per target
@@ -67,6 +74,8 @@ fn run(task: Task) -> Result<()> {
         Task::Demo => demo::demo(root),
         Task::Test => tests::test(root),
         Task::Interop => interop::interop(root),
+        Task::Audit { list: true } => audit::list(root),
+        Task::Audit { list: false } => audit::audit(root),
         Task::Fuzz { seconds } => fuzz::fuzz(root, seconds),
         Task::Bench { json } => bench::bench(root, json),
     }

@@ -11,7 +11,9 @@ use super::facts::Summary;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::parse;
+use crate::privacy::LedgerHead;
 
+const VERSION: u32 = 3;
 const BYTES_MAX: u64 = 16 << 20;
 
 /// The size and the root of a log.
@@ -44,12 +46,21 @@ pub(super) struct Anchor {
     pub(super) summary: Summary,
     /// How many records the log had when this host took the room over: those before speak of another host's ledger.
     pub(super) adopted: u64,
+    /// The host's ledger as it was when this was written: rooms share it, and each has seen another end of it.
+    pub(super) ledger: LedgerHead,
 }
 
 impl Anchor {
-    pub(super) fn new(room: &str, registry_sha256: &str, log: Head, summary: Summary, adopted: u64) -> Self {
+    pub(super) fn new(
+        room: &str,
+        registry_sha256: &str,
+        log: Head,
+        summary: Summary,
+        adopted: u64,
+        ledger: LedgerHead,
+    ) -> Self {
         let (room, registry_sha256) = (room.into(), registry_sha256.into());
-        Self { version: 2, room, registry_sha256, log, pending: None, summary, adopted }
+        Self { version: VERSION, room, registry_sha256, log, pending: None, summary, adopted, ledger }
     }
 
     /// The same, with an append about to begin.
@@ -102,14 +113,29 @@ impl AnchorFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.damaged(&error.to_string())),
         };
-        let anchor: Anchor = parse::json(&bytes).map_err(|why| self.damaged(&why))?;
-        if anchor.version != 2 {
-            return Err(self.damaged("it has an unknown version"));
-        }
+        let anchor = self.parse(&bytes)?;
         if (&anchor.room, &anchor.registry_sha256) != (&self.room, &self.registry_sha256) {
             return Err(self.damaged("it is of another room"));
         }
         Ok(Some(anchor))
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Anchor> {
+        let anchor: Anchor = parse::json(bytes).map_err(|why| self.damaged(&why))?;
+        if anchor.version == VERSION { Ok(anchor) } else { Err(self.damaged("it has an unknown version")) }
+    }
+
+    /// Where the host's ledger was when each of the host's rooms last wrote its anchor.
+    pub(super) fn ledgers(&self) -> Result<Vec<LedgerHead>> {
+        let names = files::list(&self.folder, ".", ".json").map_err(|error| self.damaged(&error.to_string()))?;
+        let head = |name: String| {
+            let other =
+                Self { folder: self.folder.try_clone()?, name, room: String::new(), registry_sha256: String::new() };
+            let bytes = files::read(&other.folder, &other.name, BYTES_MAX)?;
+            Ok(other.parse(&bytes).map(|anchor| anchor.ledger))
+        };
+        let heads = names.into_iter().map(head).collect::<std::io::Result<Vec<Result<LedgerHead>>>>();
+        heads.map_err(|error| self.damaged(&error.to_string()))?.into_iter().collect()
     }
 
     pub(super) fn write(&self, anchor: &Anchor) -> Result<()> {

@@ -293,8 +293,10 @@ impl Facts {
     /// Compares what the ledger was charged with what the log says: neither may be older than the other.
     pub(crate) fn check_ledger(&self, postings: &[Posting]) -> Result<()> {
         let mut posted: BTreeMap<&str, Vec<(&str, _)>> = BTreeMap::new();
+        let mut settled: BTreeSet<&str> = BTreeSet::new();
         for posting in postings {
             posted.entry(&posting.run_id).or_default().push((&posting.account, &posting.cost));
+            settled.extend(posting.is_settled.then_some(posting.run_id.as_str()));
         }
         let matches = |charges: &[Charge], run: &str| {
             let mut charges: Vec<_> = charges.iter().map(|charge| (charge.account.as_str(), &charge.cost)).collect();
@@ -306,7 +308,7 @@ impl Facts {
             return Err(rolled_back(&format!("the ledger does not have the charge of run {run}, which the log has")));
         }
         let unknown = |run: &&&str| !self.certified.get(**run).is_some_and(|charges| matches(charges, run));
-        match posted.keys().find(unknown) {
+        match settled.iter().find(unknown) {
             Some(run) => {
                 Err(rolled_back(&format!("the ledger has a charge of run {run}, which the log does not have")))
             }

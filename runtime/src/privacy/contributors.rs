@@ -2,7 +2,8 @@
 //!
 //! Exact numbers over two sets that differ by one unit give that unit away. A run is refused if one of its sets of
 //! contributors and one that was released before, from data of a shared lineage, differ by more than nobody and by fewer
-//! units than the limit. Equal sets may be released again. To whom the earlier release went does not matter: recipients
+//! units that all parties know than the limit: units that one party alone has could be made up to make the difference
+//! large enough. Equal sets may be released again. To whom the earlier release went does not matter: recipients
 //! can meet. Groups of one run may share units, so they are held against each other as well. More than two sets at a
 //! time are not looked at: in general that is intractable.
 //!
@@ -20,7 +21,7 @@ use cap_std::fs::Dir;
 use serde::{Deserialize, Serialize};
 
 use self::digests::difference_below;
-pub(crate) use self::digests::{Digester, Digests};
+pub(crate) use self::digests::{Digester, Digests, marked};
 use self::record::Record;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};

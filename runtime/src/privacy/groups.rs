@@ -299,7 +299,7 @@ impl Exact {
     fn add(&mut self, unit: &Unit, sizes: &[u128], setting: &Setting) {
         let is_everyones = setting.is_everyones(unit);
         self.contributors += u64::from(is_everyones);
-        self.digests.push(setting.digest(&unit.key));
+        self.digests.push(setting.digest(&unit.key, is_everyones));
         let counted = if is_everyones { sizes } else { &[] };
         self.add_sizes(counted, sizes);
     }

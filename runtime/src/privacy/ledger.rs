@@ -17,8 +17,6 @@ use serde::{Deserialize, Serialize};
 use super::accountant::{Curve, Filter};
 use super::mechanism::{Cost, as_micros, femtos};
 use crate::error::{Code, Fault, Result};
-use crate::files::{self, Existing};
-use crate::parse;
 use crate::room::{Controls, Delta, Epsilon, sha256_hex};
 
 /// The ledger's file in the state folder.
@@ -139,6 +137,9 @@ pub(crate) struct Posting {
     pub(crate) run_id: String,
     pub(crate) account: String,
     pub(crate) cost: Cost,
+    /// Whether a unit may have been shown to a question. What is reserved and not given back is charged as well, but the
+    /// log need not know of it: the process may have been killed in between.
+    pub(crate) is_settled: bool,
 }
 
 /// How many entries the ledger has, and the hash of the last one.
@@ -200,14 +201,7 @@ enum State {
 
 /// An open ledger.
 #[derive(Debug)]
-pub struct Ledger {
-    connection: Connection,
-    state: Dir,
-}
-
-/// The last head that a process of this host has seen, beside the ledger: an older ledger than that was restored.
-const HEAD_FILE: &str = "ledger.head.json";
-const HEAD_LOCK: &str = "ledger.head.lock";
+pub struct Ledger(Connection);
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS entry (
@@ -236,17 +230,9 @@ impl Ledger {
         if connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(failed)? != 2 {
             return Err(no_ledger("holds no accounts"));
         }
-        let state = state.try_clone().map_err(|error| damaged(&error.to_string()))?;
-        let ledger = Self { connection, state };
+        let ledger = Self(connection);
         ledger.entries()?;
-        match ledger.read_head()? {
-            Some(seen) if !ledger.extends(&seen)? => Err(Fault::new(
-                Code::StateRollback,
-                format!("the ledger does not go on from its {} entries that this host has seen", seen.entries),
-                "a backup was restored: bring back the latest ledger; what it had spent cannot be known without it",
-            )),
-            _ => Ok(ledger),
-        }
+        Ok(ledger)
     }
 
     /// Whether the accounts can pay, without charging them. A later reservation may still be refused.
@@ -263,7 +249,7 @@ impl Ledger {
 
     /// Reserves a run's amounts on all accounts or none, durably, before a row is read.
     pub(crate) fn reserve(&mut self, room: &str, run_id: &str, charges: &[Charge]) -> Result<()> {
-        let transaction = begin(&mut self.connection)?;
+        let transaction = begin(&mut self.0)?;
         let entries = read_entries(&transaction)?;
         if entries.iter().any(|entry| entry.run_id == run_id) {
             return Err(damaged(&format!("run {run_id} has been charged before")));
@@ -271,8 +257,7 @@ impl Ledger {
         check_affordable(&entries, charges)?;
         let entry = Entry::new(room, run_id, State::Reserved);
         append(&transaction, &Entry { charges: charges.to_vec(), ..entry })?;
-        transaction.commit().map_err(failed)?;
-        self.write_head()
+        transaction.commit().map_err(failed)
     }
 
     /// Settles what is reserved, durably, before a unit is shown to a question. It is never given back from here on.
@@ -312,22 +297,20 @@ impl Ledger {
 
     /// Adds an entry that may only follow on one of another state.
     fn follow(&mut self, entry: &Entry, after: State, also: impl Fn(&Transaction<'_>) -> Result<()>) -> Result<()> {
-        let transaction = begin(&mut self.connection)?;
+        let transaction = begin(&mut self.0)?;
         let last = read_entries(&transaction)?.into_iter().rfind(|known| known.run_id == entry.run_id);
         if last.is_none_or(|last| last.state != after || last.room != entry.room) {
             return Err(damaged(&format!("run {} is not where it must be in the ledger", entry.run_id)));
         }
         also(&transaction)?;
         append(&transaction, entry)?;
-        transaction.commit().map_err(failed)?;
-        self.write_head()
+        transaction.commit().map_err(failed)
     }
 
     /// The answer that was released to the same question before.
     pub(crate) fn answer(&self, key: &str) -> Result<Option<StoredAnswer>> {
         let query = "SELECT run, bytes FROM answer WHERE key = ?1";
-        let row =
-            self.connection.query_row(query, [key], |row| Ok(StoredAnswer { run_id: row.get(0)?, bytes: row.get(1)? }));
+        let row = self.0.query_row(query, [key], |row| Ok(StoredAnswer { run_id: row.get(0)?, bytes: row.get(1)? }));
         let stored = match row {
             Err(rusqlite::Error::QueryReturnedNoRows) => return Ok(None),
             other => other.map_err(failed)?,
@@ -348,7 +331,7 @@ impl Ledger {
     pub(crate) fn head(&self) -> Result<LedgerHead> {
         let query = "SELECT count(*), coalesce((SELECT sha256 FROM entry ORDER BY number DESC LIMIT 1), '') FROM entry";
         let head = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?));
-        let (entries, sha256) = self.connection.query_row(query, [], head).map_err(failed)?;
+        let (entries, sha256) = self.0.query_row(query, [], head).map_err(failed)?;
         Ok(LedgerHead { entries: entries.unsigned_abs(), sha256 })
     }
 
@@ -358,25 +341,29 @@ impl Ledger {
             return Ok(head.sha256.is_empty());
         }
         let query = "SELECT sha256 FROM entry WHERE number = ?1";
-        match self.connection.query_row(query, [head.entries.cast_signed()], |row| row.get::<_, String>(0)) {
+        match self.0.query_row(query, [head.entries.cast_signed()], |row| row.get::<_, String>(0)) {
             Err(rusqlite::Error::QueryReturnedNoRows) => Ok(false),
             other => Ok(other.map_err(failed)? == head.sha256),
         }
     }
 
-    /// Every charge of a room's runs that is settled, by run and account.
+    /// Every charge of a room's runs that was not given back, by run and account.
     pub(crate) fn postings(&self, room: &str) -> Result<Vec<Posting>> {
         let entries = self.entries()?;
-        let committed = entries.iter().filter(|entry| entry.state == State::Committed);
-        let committed: HashSet<&str> = committed.map(|entry| entry.run_id.as_str()).collect();
+        let runs_of = |state: State| -> HashSet<&str> {
+            entries.iter().filter(|entry| entry.state == state).map(|entry| entry.run_id.as_str()).collect()
+        };
+        let (committed, cancelled) = (runs_of(State::Committed), runs_of(State::Cancelled));
         let reserved = entries.iter().filter(|entry| entry.room == room && entry.state == State::Reserved);
-        let settled = reserved.filter(|entry| committed.contains(entry.run_id.as_str()));
+        let kept = reserved.filter(|entry| !cancelled.contains(entry.run_id.as_str()));
         let posting = |entry: &Entry, charge: &Charge| Posting {
             run_id: entry.run_id.clone(),
             account: charge.account.clone(),
             cost: charge.cost.clone(),
+            is_settled: committed.contains(entry.run_id.as_str()),
         };
-        let postings = settled.flat_map(|entry| entry.charges.iter().map(move |charge| posting(entry, charge)));
+        let posting = &posting;
+        let postings = kept.flat_map(|entry| entry.charges.iter().map(move |charge| posting(entry, charge)));
         let mut postings: Vec<Posting> = postings.collect();
         postings.sort_by(|one, other| (&one.run_id, &one.account).cmp(&(&other.run_id, &other.account)));
         Ok(postings)
@@ -394,7 +381,7 @@ impl Ledger {
 
     /// Takes in the charges that a room's log has and this ledger has not: for a room that has run elsewhere.
     pub(crate) fn adopt(&mut self, room: &str, charged: &[(String, Vec<Charge>)]) -> Result<()> {
-        let transaction = begin(&mut self.connection)?;
+        let transaction = begin(&mut self.0)?;
         let known = read_entries(&transaction)?;
         for (run_id, charges) in charged {
             if known.iter().any(|entry| entry.run_id == *run_id) {
@@ -404,33 +391,11 @@ impl Ledger {
             append(&transaction, &reserved)?;
             append(&transaction, &Entry::new(room, run_id, State::Committed))?;
         }
-        transaction.commit().map_err(failed)?;
-        self.write_head()
-    }
-
-    fn read_head(&self) -> Result<Option<LedgerHead>> {
-        match files::read(&self.state, HEAD_FILE, 4 << 10) {
-            Ok(bytes) => parse::json(&bytes).map(Some).map_err(|why| damaged(&why)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(damaged(&error.to_string())),
-        }
-    }
-
-    /// After the ledger, never before: a process that ends in between leaves a head that the ledger goes on from.
-    fn write_head(&self) -> Result<()> {
-        let lock = files::open_lock(&self.state, HEAD_LOCK).and_then(|lock| lock.lock().map(|()| lock));
-        let _lock = lock.map_err(|error| damaged(&error.to_string()))?;
-        let head = self.head()?;
-        // Another process may have gone on meanwhile.
-        if self.read_head()?.is_some_and(|seen| seen.entries >= head.entries) {
-            return Ok(());
-        }
-        let bytes = serde_json::to_vec(&head).map_err(|error| damaged(&error.to_string()))?;
-        files::write(&self.state, HEAD_FILE, &bytes, Existing::Replace).map_err(|error| damaged(&error.to_string()))
+        transaction.commit().map_err(failed)
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
-        read_entries(&self.connection)
+        read_entries(&self.0)
     }
 }
 
@@ -674,7 +639,7 @@ mod tests {
         let stored = ledger.answer("key").unwrap().unwrap();
         assert_eq!((stored.run_id.as_str(), stored.bytes.as_slice()), ("run-1", b"one".as_slice()));
         assert!(ledger.answer("another").unwrap().is_none());
-        ledger.connection.execute("UPDATE answer SET bytes = ?1", [b"six".as_slice()]).unwrap();
+        ledger.0.execute("UPDATE answer SET bytes = ?1", [b"six".as_slice()]).unwrap();
         assert_eq!(ledger.answer("key").unwrap_err().code(), Code::LedgerFailed);
     }
 
@@ -689,7 +654,7 @@ mod tests {
             let mut ledger = new_ledger(&state);
             ledger.reserve("room", "run-1", &[charge(400, 1_000)]).unwrap();
             ledger.commit("room", "run-1").unwrap();
-            ledger.connection.execute_batch(change).unwrap();
+            ledger.0.execute_batch(change).unwrap();
             let dir = crate::open_room(state.path()).unwrap();
             assert_eq!(Ledger::open(&dir).unwrap_err().code(), Code::LedgerFailed, "{change}");
         }
@@ -704,7 +669,7 @@ mod tests {
         let (head, of_another) = (ledger.head().unwrap(), LedgerHead { entries: 1, sha256: "00".into() });
         let extends = |ledger: &Ledger| [&empty, &head, &of_another].map(|head| ledger.extends(head).unwrap());
         assert_eq!(extends(&ledger), [true, true, false]);
-        ledger.connection.execute_batch("DELETE FROM entry").unwrap();
+        ledger.0.execute_batch("DELETE FROM entry").unwrap();
         assert_eq!(extends(&ledger), [true, false, false]);
     }
 

@@ -23,16 +23,24 @@ const OUT: u32 = 0;
 pub(crate) struct ListTally {
     segments: Arc<[String]>,
     setting: Arc<Setting>,
-    /// Of every unit that the recipient holds: out, or in which segment.
-    answers: BTreeMap<UnitKey, u32>,
-    /// Units that all parties hold, and those of them that are in: what one party can make up counts for no size.
+    /// Of every unit that the recipient holds.
+    answers: BTreeMap<UnitKey, Told>,
+    /// Units that all parties hold.
     overlap: u64,
-    overlap_listed: u64,
+}
+
+/// What the question said of a unit.
+#[derive(Clone, Copy)]
+struct Told {
+    /// Out, or in which segment.
+    answer: u32,
+    /// Whether all parties hold the unit: what one party can make up counts for no size.
+    is_everyones: bool,
 }
 
 impl ListTally {
     pub(super) fn new(manifest: &Manifest, setting: Arc<Setting>) -> Self {
-        Self { segments: manifest.segments().into(), setting, answers: BTreeMap::new(), overlap: 0, overlap_listed: 0 }
+        Self { segments: manifest.segments().into(), setting, answers: BTreeMap::new(), overlap: 0 }
     }
 
     /// The host takes the identifier from its own join; a guest cannot name one.
@@ -41,22 +49,21 @@ impl ListTally {
         self.overlap += u64::from(is_everyones);
         if self.setting.is_recipients(unit) {
             let known = segment.filter(|segment| (*segment as usize) < self.segments.len());
-            self.overlap_listed += u64::from(is_everyones && known.is_some());
-            self.answers.insert(unit.key.clone(), known.map_or(OUT, |segment| segment + 1));
+            let answer = known.map_or(OUT, |segment| segment + 1);
+            self.answers.insert(unit.key.clone(), Told { answer, is_everyones });
         }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
         self.answers.extend(other.answers);
         self.overlap += other.overlap;
-        self.overlap_listed += other.overlap_listed;
     }
 
     /// The members by identifier, each with its segment.
     #[cfg(test)]
     pub(super) fn exact(&self) -> impl Iterator<Item = (&UnitKey, u32)> {
-        let members = self.answers.iter().filter(|(_, answer)| **answer != OUT);
-        members.map(|(key, answer)| (key, answer - 1))
+        let members = self.answers.iter().filter(|(_, told)| told.answer != OUT);
+        members.map(|(key, told)| (key, told.answer - 1))
     }
 
     /// The identifiers that are in, and their digests.
@@ -67,29 +74,31 @@ impl ListTally {
         if let Some(epsilon) = controls.list.rr_epsilon_micros {
             self.flip(epsilon.micros(), random);
         }
-        self.answers.retain(|_, answer| *answer != OUT);
+        self.answers.retain(|_, told| told.answer != OUT);
         let listed = self.answers.len() as u64;
+        let overlap_listed = self.answers.values().filter(|told| told.is_everyones).count() as u64;
         let sizes =
-            if is_flipped { vec![(listed, shown)] } else { vec![(listed, shown), (self.overlap_listed, self.overlap)] };
+            if is_flipped { vec![(listed, shown)] } else { vec![(listed, shown), (overlap_listed, self.overlap)] };
         check(is_flipped || self.overlap >= controls.list.min_overlap.into(), "fewer units in common")?;
         for (listed, shown) in sizes {
             check(listed >= controls.list.min_size.into(), "fewer identifiers")?;
             let most = shown.saturating_mul(controls.list.max_fraction_thousandths.into());
             check(listed.saturating_mul(1_000) <= most, "a larger part of all units")?;
         }
-        let digests: Vec<u64> = self.answers.keys().map(|key| self.setting.digest(key)).collect();
+        let digests: Vec<u64> =
+            self.answers.iter().map(|(key, told)| self.setting.digest(key, told.is_everyones)).collect();
         Ok((self.table()?, ReleasedSet { label: None, digests: Digests::from(digests) }))
     }
 
     /// All identifiers that are in, whatever the rules say: for units that nobody has.
     pub(super) fn everyone(mut self) -> Result<RecordBatch> {
-        self.answers.retain(|_, answer| *answer != OUT);
+        self.answers.retain(|_, told| told.answer != OUT);
         self.table()
     }
 
     fn flip(&mut self, epsilon_micros: u64, random: &mut Random) {
         let others = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
-        for answer in self.answers.values_mut() {
+        for Told { answer, .. } in self.answers.values_mut() {
             if let Some(other) = randomised_response(epsilon_micros, others, random) {
                 // The other answers, in order, without the true one.
                 *answer = if other < *answer { other } else { other + 1 };
@@ -100,7 +109,7 @@ impl ListTally {
     /// Pseudonyms in their own order: one that nobody who lacks the destination's key can have chosen.
     fn table(&self) -> Result<RecordBatch> {
         let segment = |answer: &u32| self.segments[*answer as usize - 1].as_str();
-        let rows = self.answers.iter().map(|(key, answer)| (self.setting.pseudonym(key), segment(answer)));
+        let rows = self.answers.iter().map(|(key, told)| (self.setting.pseudonym(key), segment(&told.answer)));
         let rows: BTreeMap<String, &str> = rows.collect();
         let schema = Schema::new(vec![
             Field::new("pseudonym", DataType::Utf8, false),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::contributors::Digester;
+use super::contributors::{Digester, marked};
 use super::host_key::HostKey;
 use super::pseudonym::DestinationKey;
 use crate::provision::{Unit, UnitKey};
@@ -54,9 +54,9 @@ impl Setting {
         has_rows(unit, &self.recipient_slots)
     }
 
-    /// Names a unit in this host's own history.
-    pub(super) fn digest(&self, key: &UnitKey) -> u64 {
-        self.digester.digest(key)
+    /// Names a unit in this host's own history, where it matters whether all parties know it.
+    pub(super) fn digest(&self, key: &UnitKey, is_everyones: bool) -> u64 {
+        marked(self.digester.digest(key), is_everyones)
     }
 
     /// Names a unit at the destination.

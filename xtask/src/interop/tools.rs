@@ -38,7 +38,7 @@ const NPM: [&str; 2] = ["@sigstore/bundle@4.0.0", "@sigstore/verify@3.1.1"];
 pub(super) fn install(work: &Path) -> Result<()> {
     fs::create_dir_all(work)?;
     debian()?;
-    python(&work.join("venv"))?;
+    python(&work.join("venv"), &PYTHON, &PYTHON_ANY)?;
     npm(&work.join("npm"))?;
     scripts(work)?;
     go(work)
@@ -71,13 +71,15 @@ fn apt_get() -> Command {
     command
 }
 
-fn python(venv: &Path) -> Result<()> {
-    let wanted = [PYTHON.join(" "), PYTHON_ANY.join(" ")].join(" ");
+/// Makes a virtual environment of packages from PyPI, the last of which are taken as they are, without what they ask for.
+pub(crate) fn python(venv: &Path, packages: &[&str], as_they_are: &[&str]) -> Result<()> {
+    let wanted = [packages, as_they_are].concat().join(" ");
     if is_installed(venv, &wanted) {
         return Ok(());
     }
     eprintln!("installing {wanted} from PyPI");
-    let python = python_with_venv().context("no python3 here can make a virtual environment\ninstall python3-venv")?;
+    let python = python_with_venv()
+        .context("no python3 here can make a virtual environment\ninstall python3 and python3-venv")?;
     quietly(Command::new(python).args(["-m", "venv", "--clear"]).arg(venv), "install python3-venv")?;
     let pip = || {
         let mut pip = Command::new(venv.join("bin/pip"));
@@ -85,8 +87,10 @@ fn python(venv: &Path) -> Result<()> {
         pip
     };
     let hint = "look whether PyPI can be reached";
-    quietly(pip().args(PYTHON), hint)?;
-    quietly(pip().args(["--no-deps", "--ignore-requires-python"]).args(PYTHON_ANY), hint)?;
+    quietly(pip().args(packages), hint)?;
+    if !as_they_are.is_empty() {
+        quietly(pip().args(["--no-deps", "--ignore-requires-python"]).args(as_they_are), hint)?;
+    }
     note_installed(venv, &wanted)
 }
 
@@ -146,7 +150,7 @@ fn in_path(program: &str) -> bool {
 }
 
 /// Shows output only where the command fails.
-fn quietly(command: &mut Command, hint: &str) -> Result<()> {
+pub(crate) fn quietly(command: &mut Command, hint: &str) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("{name} does not run\n{hint}"))?;
     if !output.status.success() {

@@ -62,6 +62,33 @@ fn equal_sets_and_clearly_different_ones_pass() {
     assert!(history.check(&release("x-3", vec![set("a", units(1..500))]), 1).is_ok(), "a limit of one refuses nothing");
 }
 
+/// Someone who makes up units for one of two sets makes them differ by as many as are asked for.
+#[test]
+fn units_that_not_all_parties_know_do_not_make_a_difference_large_enough() {
+    let (_folder, dir) = state();
+    let history = History::open(&dir).unwrap();
+    history.record(&release("x-1", vec![set("a", units(0..500))])).unwrap();
+    let with_made_up = |range: std::ops::Range<u64>, made_up: u64| {
+        let made_up = (1_000..1_000 + made_up).map(|hash| marked(hash, false));
+        release("x-2", vec![set("a", Digests::from(range.chain(made_up).collect::<Vec<_>>()))])
+    };
+    assert!(history.check(&with_made_up(0..500, 0), LIMIT).is_ok());
+    assert!(history.check(&with_made_up(0..500, 100), LIMIT).is_err(), "they are somebody, for all we know");
+    assert!(history.check(&with_made_up(1..500, 49), LIMIT).is_err());
+    assert!(history.check(&with_made_up(1..500, 100), LIMIT).is_err());
+    assert!(history.check(&with_made_up(50..500, 100), LIMIT).is_ok(), "fifty that all know");
+}
+
+/// Someone who takes its own rows of a unit away changes who knows it, not whose it is.
+#[test]
+fn a_unit_that_fewer_parties_know_is_the_same_unit() {
+    let (_folder, dir) = state();
+    let history = History::open(&dir).unwrap();
+    history.record(&release("x-1", vec![set("a", units(0..500))])).unwrap();
+    let forgotten = (1..500).map(|hash| marked(hash, hash >= 100)).collect::<Vec<_>>();
+    assert!(history.check(&release("x-2", vec![set("a", Digests::from(forgotten))]), LIMIT).is_err());
+}
+
 #[test]
 fn only_a_shared_lineage_counts_whoever_received_it() {
     let (_folder, dir) = state();
