@@ -159,7 +159,7 @@ fn atk_e5_the_difference_of_two_lists() {
     write_households(&room, (1..=HOUSEHOLDS).filter(move |household| *household != target));
     let ran = room.run(&agreement);
     room.is_refused(&ran, "DIFFERENCE_TOO_SMALL", 5);
-    assert!(text(&ran.json()["fact"]).contains("the list"), "{ran:?}");
+    assert!(text(&ran.json()["fact"]).contains("released before"), "{ran:?}");
     let before = known();
     let after: BTreeSet<i64> = before.iter().copied().filter(|household| *household != target).collect();
     let told: Vec<&i64> = before.difference(&after).collect();
