@@ -41,8 +41,9 @@ pub(crate) const LIST: &[&str] = &[
 ];
 
 /// All that is told of a run that ended without a result after data was read.
-const WITHHELD: &str = "WITHHELD: no result: the run ended after data was read, and is charged\nhint: let the room's \
-                        auditor open the run's sealed part, which says why; try the question on synthetic data\n";
+const WITHHELD: &str = "WITHHELD: no result: the run ended after data was read, and is charged\n\
+                        hint: let the room's auditor, if it has one, open the run's sealed part, which says why; \
+                        `glovebox try` runs the question on made-up data\n";
 
 /// A room that is ready for `agree`, and what its host remembers of it.
 pub(crate) struct Fixture(TempDir);
