@@ -80,7 +80,7 @@ fn run_tests(root: &Path) -> Result<Log> {
     let output = cargo.current_dir(root).stderr(Stdio::inherit()).output().context("cargo does not start")?;
     let log = Log::read(&String::from_utf8_lossy(&output.stdout));
     if !output.status.success() && log.failed().is_empty() {
-        bail!("the tests do not run: cargo says why above");
+        bail!("the tests did not run to their end: cargo says why above");
     }
     Ok(log)
 }
