@@ -149,7 +149,7 @@ fn atk_a6_ids_that_are_none_or_look_alike() {
         market.write_table("retailer/people", &people);
         market.write_table("brand/marks", &marks);
         market.offer("lowered", "SELECT lower(household_id) AS household_id, number, amount FROM people");
-        // A padded, empty or lowered id that was somebody would count on the side of the unknown.
+        // Ids of which only one party's form is known would count in the other group.
         market.question_of("heads", &manifest("heads", &["-1", "1"], ""), &super::census());
         number(&market.asked("heads", view), "people")
     };
