@@ -46,8 +46,25 @@ impl Stopwatch {
     }
 }
 
+/// After which slot a run of so many slots ends. How late one is that takes more than it may tells something too, so that
+/// is told as a power of two.
+pub(crate) const fn last_slot(slots: u32, most: u32) -> u32 {
+    if slots <= most { slots } else { most.saturating_mul(slots.div_ceil(most).next_power_of_two()) }
+}
+
 /// How long something took is an output too: the minute is what may be told of a run's times.
 #[must_use]
 pub(crate) fn to_the_minute(moment: DateTime<Utc>) -> DateTime<Utc> {
     moment.duration_trunc(TimeDelta::minutes(1)).unwrap_or(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_late_a_run_is_shows_as_a_power_of_two() {
+        assert_eq!([1, 2, 4].map(|slots| last_slot(slots, 4)), [1, 2, 4]);
+        assert_eq!([5, 8, 9, 15, 16, 17].map(|slots| last_slot(slots, 4)), [8, 8, 16, 16, 16, 32]);
+    }
 }

@@ -118,6 +118,9 @@ impl Journal {
 
     /// The ledger must be the one that the log has seen, or a later one, and both must know the same charges.
     fn check_ledger(&self, ledger: &Ledger, anchor: &Anchor, facts: &Facts) -> Result<()> {
+        if anchor.adopted > anchor.log.size {
+            return Err(rolled_back("this host's state says that it took over more of the log than there is"));
+        }
         if let Some(head) = facts.ledger_since(anchor.adopted)
             && !ledger.extends(head)?
         {

@@ -327,16 +327,14 @@ impl<'a> Session<'a> {
             return outcome;
         }
         let slot = Duration::from_millis(affairs.controls.release.slot_milliseconds);
-        let (mut slots, most) = (self.began.slots(slot), affairs.controls.release.max_slots);
+        let (slots, most) = (self.began.slots(slot), affairs.controls.release.max_slots);
         let outcome = if slots > most {
-            // How late it is tells something too: it is told as a power of two.
-            slots = most.saturating_mul(slots.div_ceil(most).next_power_of_two());
             let late = Fault::new(Code::TimedOut, "the run took more slots than it may", "agree on longer slots");
             self.withhold(outcome.and(Err(late)))
         } else {
             outcome
         };
-        self.began.wait(slot, slots);
+        self.began.wait(slot, clock::last_slot(slots, most));
         outcome
     }
 

@@ -342,3 +342,17 @@ fn a_damaged_ledger_stops_every_run() {
     room.is_refused(&ran, "LEDGER_FAILED", 7);
     assert!(room.outputs().is_empty());
 }
+
+/// Randomised answers and exact ones have rules of their own, and neither owner may choose for the other.
+#[test]
+fn owners_who_differ_on_randomised_response() {
+    let room = Fixture::new();
+    let list = "list = { min_size = 20";
+    let terms = room.read_text("room.toml");
+    let at = terms.rfind(list).expect("the brand's controls");
+    let one = format!("{}list = {{ rr_epsilon = 1.0, min_size = 20{}", &terms[..at], &terms[at + list.len()..]);
+    room.write("room.toml", one.as_bytes());
+    room.not_agreed("nonredeemers", LIST, "CONTROL_UNMET", 3);
+    room.write("room.toml", terms.as_bytes());
+    room.agree("nonredeemers", LIST);
+}

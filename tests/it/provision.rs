@@ -152,3 +152,22 @@ fn a_view_over_another_partys_file() {
     symlink("../brand", room.path("data/retailer/link")).unwrap();
     room.not_agreed("evil", EVIL, "VIEW_UNREADABLE", 3);
 }
+
+/// The types of a CSV file are those of its records, so opening it looks at rows: one that changes a type is told like
+/// any other, and charged.
+#[test]
+fn a_row_that_changes_the_types_of_a_csv_file() {
+    let room = Fixture::audited(CONTROLS);
+    room.edit("room.toml", HOUSEHOLDS, "data/retailer/households.csv");
+    let rows = |odd: &str| {
+        let rows = (1..=60).map(|id| format!("{id},{id}.5\n")).collect::<String>();
+        format!("household_id,value\n{rows}{odd}")
+    };
+    let csv = "data/retailer/households.csv";
+    room.write(csv, rows("").as_bytes());
+    let agreement = room.agreed("evil", EVIL);
+    room.write(csv, rows("61,odd\n").as_bytes());
+    room.withheld(&agreement, "VIEW_CHANGED");
+    room.write(csv, rows("").as_bytes());
+    room.released(&agreement);
+}

@@ -671,6 +671,8 @@ mod tests {
         }
         // One unit makes up all of the group's sum.
         tally.add(&unit(1_000), vec![contribution("c", [10.0, 4.0])]);
+        // So does one of a mean, though all are as far from the middle of the range.
+        (0..60).for_each(|at| tally.add(&unit(at), vec![contribution("d", [1.0, if at == 0 { 4.0 } else { 0.0 }])]));
         let mechanism = Mechanism::new(&manifest, &controls);
         let (table, groups) = tally.release_exact(&manifest, &mechanism, &controls).unwrap();
         let units = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(table.column(1));

@@ -617,6 +617,16 @@ mod tests {
         assert_eq!(of("", 1), (true, 1_000_000));
     }
 
+    /// Otherwise one unit's keys could decide whether memory is enough.
+    #[test]
+    fn memory_holds_fewer_groups_where_each_has_many_numbers() {
+        let tree = "reducer = \"quantiles\"\nrange = [0.0, 1.0]\nbins = 1024\nquantiles = [0.5]\n";
+        let trees: String = (0..60).map(|at| format!("[[measure]]\nname = \"q{at}\"\n{tree}")).collect();
+        let cells_max =
+            |measures: &str| Mechanism::new(&manifest("required", "", measures), &Controls::default()).cells_max();
+        assert_eq!((cells_max(""), cells_max(&trees)), (CELLS_MAX, NUMBERS_MAX / (60 * 2046 + 1)));
+    }
+
     /// Published thresholds are for one group per unit, with all of delta; see the golden numbers of `noise`.
     #[test]
     fn the_threshold_is_that_of_the_noise_at_its_part_of_delta() {

@@ -240,3 +240,27 @@ fn generic(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 fn read_only() -> Error {
     Error::NotSupported { source: "the files of a view are only read".into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever writes other rows into a file and sets its time back would have an answer filed under the old ones.
+    #[test]
+    fn a_file_that_was_rewritten_under_its_old_time_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        std::fs::write(&path, "id\n1\n").unwrap();
+        let dir = crate::open_room(folder.path()).unwrap();
+        let source = SourceFile::new(crate::files::open_file(&dir, "rows.csv").unwrap()).unwrap();
+        let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+        assert!(source.is_unchanged());
+        // The clock of a file system ticks every few milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"id\n2\n").unwrap();
+        file.set_modified(time).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), time);
+        assert!(!source.is_unchanged());
+    }
+}

@@ -143,30 +143,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let identity = folder.path().join("auditor.txt");
         let auditor = new_auditor(&identity).unwrap();
-        let lengths = [0, 9, 10, u64::MAX].map(|figure| {
-            let rows_per_slot = vec![figure; 64];
-            let (units, answered, trapped, fuel, memory_bytes_max) = (figure, figure, figure, figure, figure);
-            let figures = Figures { units, answered, trapped, fuel, memory_bytes_max, rows_per_slot };
-            let time = || "2026-01-01T00:00:00Z".to_owned();
-            let (run_id, seed) = ("00".repeat(16), "11".repeat(32));
-            let sources = Vec::new();
-            let part = Sealed {
-                run_id,
-                seed,
-                destination_key: "22".repeat(32),
-                started_at: time(),
-                finished_at: time(),
-                slots: 64,
-                figures: (figure > 0).then_some(figures),
-                cause: (figure == 0).then(|| "TIMED_OUT: a unit ran into the wall clock".into()),
-                sources,
-            };
-            let sealed = part.seal(&auditor).unwrap();
-            let opened = open(&sealed, &identity).unwrap();
-            assert!(opened.figures == part.figures && opened.seed == part.seed);
-            sealed.len()
-        });
-        // What age adds of its own accord differs by some bytes at random, whatever is sealed.
-        assert!(lengths.iter().all(|length| length.abs_diff(lengths[0]) < PADDED_BYTES / 8), "{lengths:?}");
+        for path in [0, 700, 1400, 2100, 2800, 3500] {
+            let lengths = [0, 9, 10, u64::MAX].map(|figure| {
+                let rows_per_slot = vec![figure; 64];
+                let (units, answered, trapped, fuel, memory_bytes_max) = (figure, figure, figure, figure, figure);
+                let figures = Figures { units, answered, trapped, fuel, memory_bytes_max, rows_per_slot };
+                let time = || "2026-01-01T00:00:00Z".to_owned();
+                let (run_id, seed) = ("00".repeat(16), "11".repeat(32));
+                // Wherever the end of a page lies among the figures.
+                let source = "x".repeat(path);
+                let sources = vec![SourceDigest { view: "v".into(), source, sha256: "33".repeat(32) }];
+                let part = Sealed {
+                    run_id,
+                    seed,
+                    destination_key: "22".repeat(32),
+                    started_at: time(),
+                    finished_at: time(),
+                    slots: 64,
+                    figures: (figure > 0).then_some(figures),
+                    cause: (figure == 0).then(|| "TIMED_OUT: a unit ran into the wall clock".into()),
+                    sources,
+                };
+                let sealed = part.seal(&auditor).unwrap();
+                let opened = open(&sealed, &identity).unwrap();
+                assert!(opened.figures == part.figures && opened.seed == part.seed);
+                sealed.len()
+            });
+            // What age adds of its own accord differs by some bytes at random, whatever is sealed.
+            assert!(lengths.iter().all(|length| length.abs_diff(lengths[0]) < PADDED_BYTES / 8), "{lengths:?}");
+        }
     }
 }

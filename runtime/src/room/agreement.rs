@@ -274,3 +274,36 @@ impl Agreement {
 fn invalid(fact: impl Into<String>) -> Fault {
     Fault::new(Code::AgreementInvalid, fact, "compose it again with `glovebox agree`")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(owner: &str, lineage: &str, learnable_by: &[&str]) -> BoundView {
+        let view = View {
+            id: "v".into(),
+            owner: owner.into(),
+            unit: "id".into(),
+            learnable_by: learnable_by.iter().map(ToString::to_string).collect(),
+            lineage: lineage.into(),
+            sql: String::new(),
+            sources: Vec::new(),
+        };
+        let (definition_sha256, schema_sha256) = (String::new(), String::new());
+        BoundView { slot: "s".into(), view, definition_sha256, schema_sha256, columns: Vec::new() }
+    }
+
+    #[test]
+    fn nobody_spends_the_budget_of_anothers_dataset() {
+        let views = [
+            bound("retailer", "retailer", &[]),
+            bound("retailer", "loyalty", &[]),
+            bound("brand", "retailer", &[]),
+            bound("brand", "prices", &["retailer"]),
+        ];
+        assert_eq!(
+            Agreement::accounts(&views, "household"),
+            ["brand's retailer, per household", "retailer, per household", "retailer's loyalty, per household"]
+        );
+    }
+}

@@ -597,3 +597,28 @@ fn check_distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Resul
 fn invalid(fact: impl Into<String>) -> Fault {
     Fault::new(Code::ManifestInvalid, fact, "see docs/author-guide.md for the manifest's fields")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameter(kind: ColumnType, range: [f64; 2], step: Option<f64>) -> Parameter {
+        Parameter { name: "p".into(), kind, range: Some(range), step, allowed: Vec::new() }
+    }
+
+    /// A text that is not quite a value of the domain would name more values than the owners have counted.
+    #[test]
+    fn a_parameter_has_no_more_values_than_its_domain() {
+        let tenths = parameter(ColumnType::Float64, [0.0, 1.0], Some(0.1));
+        assert_eq!(tenths.domain_size(), 11);
+        for (text, value) in [("0.3", 3.0 * 0.1), ("0.30000000000000001", 3.0 * 0.1), ("0.3000000001", 3.0 * 0.1)] {
+            assert_eq!(tenths.read(text).unwrap(), Value::Float64(value), "{text}");
+        }
+        assert!(["0.35", "1.1", "-0.1", "NaN"].iter().all(|text| tenths.read(text).is_err()));
+        let evens = parameter(ColumnType::Int64, [0.0, 10.0], Some(2.0));
+        assert_eq!((evens.domain_size(), evens.read("4").unwrap()), (6, Value::Int64(4)));
+        assert!(evens.read("5").is_err());
+        assert_eq!(parameter(ColumnType::Float64, [0.0, 1.0], None).domain_size(), u64::MAX);
+        assert_eq!(parameter(ColumnType::Float64, [-1e15, 1e15], Some(1e-9)).domain_size(), u64::MAX);
+    }
+}

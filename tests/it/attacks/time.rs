@@ -515,6 +515,7 @@ fn d09_a_state_that_was_edited() {
             ("/summary/nonces", json!(0), "STATE_ROLLBACK"),
             ("/summary/registry_version", json!(9), "STATE_ROLLBACK"),
             ("/summary/runs_used", json!({}), "STATE_ROLLBACK"),
+            ("/adopted", json!(1_000), "STATE_ROLLBACK"),
             ("/version", json!(2), "STATE_MISSING"),
             ("/version", json!(4), "STATE_MISSING"),
         ] {

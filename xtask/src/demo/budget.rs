@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::{Shell, say};
+use crate::interop::tools;
 
 /// DuckDB counts what the noise is about.
 const DUCKDB: &str = "duckdb==1.4.1";
@@ -65,28 +66,15 @@ pub(super) fn identify(shell: &Shell, ending: &str) -> Result<()> {
 
 /// What the noise has done to the answer, against a count that another program makes of the same files.
 pub(super) fn compare_with_exact(root: &Path, shell: &Shell, ending: &str) -> Result<()> {
-    let Some(python) = duckdb(root) else {
-        say("the exact numbers are not shown: pip cannot install DuckDB here");
+    let venv = root.join(".cache/duckdb");
+    if let Err(error) = tools::python(&venv, &[DUCKDB], &[]) {
+        say(&format!("the exact numbers are not shown: {error:#}"));
         return Ok(());
-    };
-    let status = Command::new(python)
+    }
+    let status = Command::new(venv.join("bin/python"))
         .args(["-c", include_str!("exact.py"), ending, "out/reports/reach-r1.parquet"])
         .current_dir(&shell.room)
         .status()
         .context("python does not start")?;
     if status.success() { Ok(()) } else { bail!("the comparison ended with {status}") }
-}
-
-fn duckdb(root: &Path) -> Option<std::path::PathBuf> {
-    let venv = root.join(".cache/duckdb");
-    let python = venv.join("bin/python");
-    let quiet = |program: &Path, arguments: &[&str]| {
-        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
-    };
-    let is_ready = || quiet(&python, &["-c", "import duckdb"]);
-    if !is_ready() {
-        quiet(Path::new("/usr/bin/python3"), &["-m", "venv", &venv.to_string_lossy()]);
-        quiet(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", DUCKDB]);
-    }
-    is_ready().then_some(python)
 }
