@@ -352,7 +352,9 @@ fn owners_who_differ_on_randomised_response() {
     let at = terms.rfind(list).expect("the brand's controls");
     let one = format!("{}list = {{ rr_epsilon = 1.0, min_size = 20{}", &terms[..at], &terms[at + list.len()..]);
     room.write("room.toml", one.as_bytes());
-    room.not_agreed("nonredeemers", LIST, "CONTROL_UNMET", 3);
+    let ran = room.glovebox(&[&["agree", "questions/nonredeemers.wasm", "--json"], LIST].concat());
+    ran.failed("CONTROL_UNMET", 3);
+    assert!(text(&ran.json()["fact"]).contains("some owners state `list.rr_epsilon` and some do not"), "{ran:?}");
     room.write("room.toml", terms.as_bytes());
     room.agree("nonredeemers", LIST);
 }
