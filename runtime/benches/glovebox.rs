@@ -22,6 +22,7 @@ use parquet::file::properties::WriterProperties;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
+const WORKER: &str = env!("CARGO_BIN_EXE_glovebox");
 const ROUNDS: usize = 5;
 const UNITS: usize = 100_000;
 /// Rows of one unit in each view: a handful, as in the overlap of two customer files.
@@ -52,7 +53,7 @@ fn main() -> Result<()> {
     let mut sealed = Vec::new();
     let mut bare = Vec::new();
     for _ in 0..ROUNDS {
-        sealed.push(bench::sealed_units_per_second(&once, "agreements/reach-r1")?);
+        sealed.push(bench::sealed_units_per_second(&once, "agreements/reach-r1", Path::new(WORKER))?);
         bare.push(bench::bare_instances_per_second(&once, "agreements/nothing-r1", UNITS)?);
     }
     say("whole runs against plain DataFusion, on all cores");
@@ -215,6 +216,7 @@ fn run_in_process(room: &Path, units: usize, threads: usize) -> Result<Duration>
         nonce: None,
         minutes: 60,
         clock: Clock::System,
+        worker: Some(Path::new(WORKER)),
     };
     let start = Instant::now();
     run(&request, &|_| ())?.result?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use glovebox_sandbox::Question;
 use glovebox_trust::registry::Scope;
 
 use crate::clock::Clock;
@@ -16,14 +17,16 @@ use crate::privacy::{HostKey, Noise, Setting, Tally};
 use crate::provision::{self, Resources, Unit};
 use crate::random::Random;
 use crate::receipt::Trace;
-use crate::sandbox::{Question, ask_all};
+use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
 
 /// Units per second and core of an agreement's question over all of its units, which are read beforehand.
-pub fn sealed_units_per_second(room: &Path, agreement: &str) -> Result<f64> {
+pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path) -> Result<f64> {
     let dir = crate::open_room(room)?;
     let approved = admit(&dir, agreement)?;
     let resources = Resources { memory_bytes: 1 << 30, threads: 1 };
-    let question = Question::compile(&approved, 1)?;
+    let (program, compiled) = (Program::at(worker), Compiled::none());
+    let grounds = Grounds { program: &program, compiled: &compiled, workers: 1, cpu_seconds: 3_600 };
+    let mut sandbox = Sandbox::start(&approved, &grounds)?;
     let host = HostKey::none();
     let destination = host.destination("bench", "bench");
     let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
@@ -37,7 +40,7 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str) -> Result<f64> {
     let count: usize = units.iter().map(Vec::len).sum();
     let start = Instant::now();
     for chunk in &units {
-        ask_all(&question, chunk, &mut tally)?;
+        sandbox.ask_all(chunk, &mut tally)?;
     }
     Ok(per_second(count, start))
 }
@@ -45,7 +48,8 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str) -> Result<f64> {
 /// Fresh stores and instances per second on one core, each called once with nothing, without anything of ours around.
 pub fn bare_instances_per_second(room: &Path, agreement: &str, count: usize) -> Result<f64> {
     let approved = admit(&crate::open_room(room)?, agreement)?;
-    let question = Question::compile(&approved, 1)?;
+    let spec = spec(approved.manifest(), approved.parameters(), &approved.agreement().limits);
+    let question = Question::new(approved.component(), spec, 1)?;
     let start = Instant::now();
     question.call_bare(count);
     Ok(per_second(count, start))

@@ -670,6 +670,7 @@ fn run_again(room: &Path, args: &ReplayArgs) -> anyhow::Result<Printed> {
         root: args.root.as_deref(),
         threads: threads(args.threads)?,
         sort_memory_bytes: (args.sort_memory as usize) << 20,
+        worker: None,
     };
     let replayed = replay(&open_room(room)?, &what, Clock::System.now())?;
     let text = format!(
@@ -757,6 +758,7 @@ fn execute(room: &Path, state: &Path, args: &RunArgs, json: bool) -> anyhow::Res
         nonce: args.nonce.as_deref(),
         minutes: args.within,
         clock: Clock::System,
+        worker: None,
     };
     let progress = Progress::new(json);
     let outcome = glovebox::run(&request, &|step| progress.at(step))?;

@@ -150,7 +150,8 @@ codes! {
     CompileFailed = "COMPILE_FAILED" "the component cannot be compiled under the engine's profile",
     ContractMismatch = "CONTRACT_MISMATCH" "the component does not export the interface of its kind",
     TimedOut = "TIMED_OUT" "a unit ran into the wall clock, which ends the whole run",
-    SandboxFailed = "SANDBOX_FAILED" "the sandbox itself failed",
+    WallMissing = "WALL_MISSING" "this host's kernel cannot confine a question as the owners demand",
+    SandboxFailed = "SANDBOX_FAILED" "the sandbox itself failed, or a worker process ended",
     }
     Privacy {
     BudgetExhausted = "BUDGET_EXHAUSTED" "the run would cost more than is left of the privacy budget",
@@ -225,6 +226,14 @@ impl Code {
     }
 }
 
+impl From<glovebox_sandbox::Denial> for Fault {
+    /// The code of a reason: the same text.
+    fn from(denial: glovebox_sandbox::Denial) -> Self {
+        let code = Code::ALL.iter().copied().find(|code| code.as_str() == denial.reason().as_str());
+        Self::new(code.unwrap_or(Code::SandboxFailed), denial.fact(), denial.remedy())
+    }
+}
+
 /// Libraries put line breaks and full stops into their messages; a fault keeps to its one line, without a stop.
 fn one_line(mut text: String) -> String {
     if text.contains(['\n', '\r']) {
@@ -252,6 +261,9 @@ mod tests {
     fn every_reason_of_a_denial_has_its_code() {
         for reason in glovebox_trust::Reason::ALL {
             assert_eq!(Code::of(*reason).as_str(), reason.as_str());
+        }
+        for reason in glovebox_sandbox::Reason::ALL {
+            assert!(Code::ALL.iter().any(|code| code.as_str() == reason.as_str()), "{reason:?}");
         }
     }
 }

@@ -49,6 +49,10 @@ pub use audit::{
     trust_room, verify_log, witness_request,
 };
 pub use clock::Clock;
+/// What the program does when it is started as a worker.
+pub mod worker {
+    pub use glovebox_sandbox::{COMMAND, serve};
+}
 pub use error::{Code, Fault, Result, Stage};
 pub use export::{Export, Exported, export};
 pub use gate::ApprovalRecord;

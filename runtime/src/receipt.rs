@@ -31,6 +31,7 @@ use crate::gate::{AGREEMENT_FILE, ApprovalRecord, ListRecord};
 use crate::principal::RunPrincipal;
 use crate::privacy::{Charge, MeasureNoise, Mechanism};
 use crate::room::{RegistryPin, Runtime, sha256_hex};
+use crate::sandbox::Wall;
 
 pub(crate) const RECEIPT_TYPE: &str = "https://glovebox.dev/run/v1";
 pub(crate) const RECEIPTS_FOLDER: &str = "receipts";
@@ -52,6 +53,8 @@ pub(crate) struct RunRecord {
     revocations: Vec<ListRecord>,
     approvals: Vec<ApprovalRecord>,
     runtime: Runtime,
+    /// Where the question ran; none where no worker was started for it.
+    sandbox: Option<SandboxRecord>,
     /// SHA-256 of the program that ran.
     build_sha256: String,
     charges: Vec<Charge>,
@@ -60,6 +63,16 @@ pub(crate) struct RunRecord {
     released: Option<ReleaseRecord>,
     /// SHA-256 of what is sealed to the auditor; none where the room has no auditor, or nothing to seal.
     sealed_sha256: Option<String>,
+}
+
+/// What a question ran behind, and on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SandboxRecord {
+    /// The walls that stood around every worker.
+    pub(crate) walls: Vec<Wall>,
+    /// The processor, as far as compiled code depends on it.
+    pub(crate) isa: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +138,7 @@ pub(crate) struct Trace {
     pub(crate) certificate_sha256: Option<String>,
     pub(crate) charges: Vec<Charge>,
     pub(crate) repeat_of: Option<String>,
+    pub(crate) sandbox: Option<SandboxRecord>,
     /// Whether a row may have been read: from then on a refusal tells something, and is told as one thing.
     pub(crate) has_read: bool,
     pub(crate) sealed_sha256: Option<String>,
@@ -144,6 +158,7 @@ impl Trace {
             certificate_sha256: None,
             charges: Vec::new(),
             repeat_of: None,
+            sandbox: None,
             has_read: false,
             sealed_sha256: None,
         }
@@ -191,6 +206,7 @@ pub(crate) fn seal(
         revocations: trace.revocations.clone(),
         approvals: trace.approvals.clone(),
         runtime: Runtime::this(),
+        sandbox: trace.sandbox.clone(),
         build_sha256: crate::room::build_sha256(),
         charges: trace.charges.clone(),
         repeat_of: trace.repeat_of.clone(),

@@ -19,7 +19,7 @@ use crate::privacy::{HostKey, Setting, Tally};
 use crate::provision::{Rows, Unit, UnitKey, slot_schema};
 use crate::random::Random;
 use crate::room::{Agreement, ColumnType, Join, Manifest, Slot};
-use crate::sandbox::{Question, ask_all};
+use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
 use crate::show::{Preview, preview_of};
 
 /// What a rehearsal came to. All of it is about made-up units.
@@ -43,6 +43,8 @@ pub struct Rehearsal {
 
 const ROWS_PER_UNIT: u64 = 4;
 const CHUNK: u64 = 1_000;
+/// Processor time of the worker: an hour.
+const CPU_SECONDS: u64 = 3_600;
 
 /// Runs an agreement's question over so many made-up units. The same seed makes up the same units.
 pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Rehearsal> {
@@ -50,7 +52,11 @@ pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Reh
     let (component, _, manifest) = gate::read_question(dir, &agreement.component_path, &agreement.manifest_path)?;
     gate::check_question(&agreement, &manifest)?;
     let parameters = gate::read_parameters(&agreement, &manifest)?;
-    let question = Question::new(&component, &manifest, parameters, agreement.limits.clone(), 1)?;
+    let (program, compiled) = (Program::this(), Compiled::none());
+    let grounds = Grounds { program: &program, compiled: &compiled, workers: 1, cpu_seconds: CPU_SECONDS };
+    let may_lack = &agreement.controls.sandbox.may_lack;
+    let spec = spec(&manifest, &parameters, &agreement.limits);
+    let mut sandbox = Sandbox::new(&component, spec, &manifest.slots, may_lack, &grounds)?;
     let host = HostKey::none();
     let destination = host.destination(&agreement.room, &agreement.destination.id);
     let setting = Arc::new(Setting::new(&agreement, &host, destination));
@@ -60,7 +66,7 @@ pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Reh
     let (mut trapped, mut fuel, mut memory) = (0, 0, 0);
     for first in (0..units).step_by(CHUNK as usize) {
         let chunk = words.units(&manifest.slots, first..units.min(first + CHUNK), &mut random)?;
-        let figures = ask_all(&question, &chunk, &mut tally)?;
+        let figures = sandbox.ask_all(&chunk, &mut tally)?;
         (trapped, fuel) = (trapped + figures.trapped, fuel + figures.fuel);
         memory = figures.memory_bytes_max.max(memory);
     }

@@ -17,7 +17,7 @@ use crate::provision::{self, Resources};
 use crate::random::Random;
 use crate::receipt::{self, Sealed, open_sealed, sealed_path};
 use crate::room::sha256_hex;
-use crate::sandbox::{self, Question};
+use crate::sandbox::{self, Compiled, Grounds, Program, Sandbox};
 
 /// What to replay, and with what.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,12 @@ pub struct Replay<'a> {
     pub threads: usize,
     /// Memory for sorting views, in bytes.
     pub sort_memory_bytes: usize,
+    /// The program that serves as a worker, where it is not the one that runs.
+    pub worker: Option<&'a Path>,
 }
+
+/// Processor time of a replay's workers: a day.
+const CPU_SECONDS: u64 = 86_400;
 
 /// A run that was replayed to the same output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,7 +59,10 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
 
     let paid = evidence.charges().to_vec();
     let approved = gate::readmit(dir, evidence)?;
-    let question = Question::compile(&approved, replay.threads)?;
+    let program = replay.worker.map_or_else(Program::this, Program::at);
+    let compiled = Compiled::none();
+    let grounds = Grounds { program: &program, compiled: &compiled, workers: replay.threads, cpu_seconds: CPU_SECONDS };
+    let sandbox = Sandbox::start(&approved, &grounds)?;
     let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads };
     let snapshot = provision::snapshot(&approved, dir)?;
     // Other data would make every replay an answer about what differs, which no one has paid for.
@@ -66,7 +74,7 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
     // The history that this key names units for is not asked again.
     let setting = Arc::new(Setting::new(approved.agreement(), &HostKey::none(), destination));
     let provisioned = provision::provision(approved, dir, &resources, &snapshot)?.read()?;
-    let (raw, _) = sandbox::execute(&question, privacy::replayed(provisioned, &paid)?, &setting)?;
+    let (raw, _) = sandbox::execute(sandbox, privacy::replayed(provisioned, &paid)?, &setting)?;
     let mut noise = Random::from_seed(seed);
     let released = privacy::release(raw, &mut noise)?;
     let rendered = destination::render(released, &setting, &mut noise)?;

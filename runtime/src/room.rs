@@ -7,18 +7,17 @@ mod controls;
 mod manifest;
 mod terms;
 
+pub(crate) use glovebox_sandbox::{ColumnType, Kind, Limits, Value};
 pub(crate) use glovebox_trust::{is_id, sha256_hex};
 
 pub(crate) use agreement::{
-    Agreement, BoundParameter, BoundView, Budget, FileDigest, Limits, LogPin, RegistryPin, Runtime, World,
+    Agreement, BoundParameter, BoundView, Budget, FileDigest, LogPin, RegistryPin, Runtime, World,
 };
 pub(crate) use controls::{Adjacency, Controls, Mode, NoiseChoice};
 pub use controls::{Delta, Epsilon};
 #[cfg(test)]
 pub(crate) use manifest::MEASURES_MAX;
-pub(crate) use manifest::{
-    Column, ColumnType, Group, Join, Kind, Manifest, Measure, Parameter, Reducer, Slot, Top, Value,
-};
+pub(crate) use manifest::{Column, Group, Join, Manifest, Measure, Parameter, Reducer, Slot, Top};
 #[cfg(test)]
 pub(crate) use terms::Source;
 pub(crate) use terms::{Destination, Format, Room, View};

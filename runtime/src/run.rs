@@ -13,7 +13,7 @@ use crate::privacy::{self, Charge, MeasureNoise, Mechanism};
 use crate::provision::{self, Resources};
 use crate::random::Random;
 use crate::receipt::{self, Trace};
-use crate::sandbox::{self, Question};
+use crate::sandbox;
 use crate::session::Session;
 
 /// A request for one run. It points at an agreement and decides nothing else about what is released.
@@ -37,6 +37,8 @@ pub struct Request<'a> {
     pub minutes: u32,
     /// The time.
     pub clock: Clock,
+    /// The program that serves as a worker, where it is not the one that runs.
+    pub worker: Option<&'a Path>,
 }
 
 /// A step of the run, for progress.
@@ -124,14 +126,13 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     }
     let ledger = session.ledger()?;
     ledger.check(&privacy::charges(approved.agreement(), approved.manifest()))?;
-    let threads = threads(request);
-    let question = Question::compile(&approved, threads)?;
+    let sandbox = session.sandbox(&approved, cores(request))?;
 
     // 2. Provision: the budget is reserved; the run's own principal opens the agreed views; the budget is settled before
     // the first row is looked at, and from there on everything that goes wrong is told as one thing.
     progress(Step::Provision);
     session.certify(&approved)?;
-    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads };
+    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads: cores(request) };
     if provision::infers_types(&approved) {
         session.begin_to_read()?;
     }
@@ -142,7 +143,7 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     // 3. Sandbox: ask about one unit at a time. Nothing leaves yet.
     progress(Step::Sandbox);
     let funded = privacy::charge(provisioned, &session.trace.run_id, &ledger)?;
-    let (raw, figures) = sandbox::execute(&question, funded, &session.setting()?)?;
+    let (raw, figures) = sandbox::execute(sandbox, funded, &session.setting()?)?;
     session.keep_figures(figures);
 
     // 4. Privacy: threshold and noise.
@@ -152,8 +153,8 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     destination::render(released, &*session.setting()?, &mut noise)
 }
 
-/// At most one thread per core: more would only make units wait for each other until the clock ends the run.
-fn threads(request: &Request<'_>) -> usize {
+/// At most one worker per core: more would only make units wait for each other until the clock ends the run.
+fn cores(request: &Request<'_>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     request.threads.clamp(1, cores)
 }

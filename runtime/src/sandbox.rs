@@ -1,76 +1,193 @@
 //! Step 3. Runs the question once per privacy unit, in an instance that has never seen another unit.
 //!
-//! A guest gets typed columns and gives back numbers; it has no imports, so nothing else goes in or out. Whatever
-//! one unit's run does wrong (trap, no fuel, an answer out of bounds) becomes "contributes nothing" and is told to no
-//! one; only the wall clock ends the whole run. Answers go straight into the [`Tally`](crate::privacy::Tally), which alone knows how to bound them.
+//! The question is in worker processes ([`glovebox_sandbox`]), one per core: a guest gets typed columns and gives back
+//! numbers; it has no imports, so nothing else goes in or out. Whatever one unit's run does wrong (trap, no fuel, an
+//! answer out of bounds) becomes "contributes nothing" and is told to no one; only the wall clock, or the end of a worker,
+//! ends the whole run. Answers go straight into the [`Tally`], which alone knows how to bound them.
 
-mod contract;
-mod engine;
+mod compiled;
 mod figures;
+#[cfg(test)]
+mod inprocess;
 #[cfg(test)]
 mod isolation;
 mod lower;
-mod profile;
-mod screen;
 #[cfg(test)]
 mod tests;
-mod world;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-pub(crate) use contract::{Answer, Contribution};
-pub(crate) use engine::Question;
+pub(crate) use glovebox_sandbox::{
+    Answer, Contribution, Program, WASMTIME_VERSION, Wall, isa, profile_sha256, screen, world,
+};
+use glovebox_sandbox::{Asked, Spec, Worker};
+
+pub(crate) use compiled::Compiled;
 pub(crate) use figures::Figures;
-pub(crate) use profile::profile_sha256;
-pub(crate) use screen::screen;
-pub(crate) use world::world;
+use lower::Lowering;
 
 use crate::error::{Code, Fault, Result};
+use crate::gate::Approved;
 use crate::privacy::{Funded, RawOutput, Setting, Tally};
 use crate::provision::{Provisioned, Unit};
-use lower::LoweredUnit;
-
-/// The engine's version, as it stands in agreements and receipts.
-pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
+use crate::room::{Limits, Manifest, Slot, Value};
 
 /// Chunks of units that wait for a worker, per worker: enough to keep all busy, few enough to bound memory.
 const CHUNKS_WAITING: usize = 2;
 
-/// Runs the question over every unit, on as many threads as it was compiled for. The budget has been charged by now.
+/// What a sandbox may use of this host, and what it may be without.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grounds<'a> {
+    /// What serves as a worker.
+    pub(crate) program: &'a Program,
+    /// What was compiled before.
+    pub(crate) compiled: &'a Compiled,
+    /// Workers, which are processes.
+    pub(crate) workers: usize,
+    /// Processor time of each worker.
+    pub(crate) cpu_seconds: u64,
+}
+
+/// Workers that have loaded a question, and have seen no data.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    workers: Vec<Worker>,
+    slots: Vec<Slot>,
+}
+
+impl Sandbox {
+    /// Starts workers for an approved question. What is wrong with it shows here, before any data is read.
+    pub(crate) fn start(approved: &Approved, grounds: &Grounds<'_>) -> Result<Self> {
+        let agreement = approved.agreement();
+        let may_lack = &agreement.controls.sandbox.may_lack;
+        let spec = spec(approved.manifest(), approved.parameters(), &agreement.limits);
+        Self::new(approved.component(), spec, &approved.manifest().slots, may_lack, grounds)
+    }
+
+    pub(crate) fn new(
+        component: &[u8],
+        spec: Spec,
+        slots: &[Slot],
+        may_lack: &[Wall],
+        grounds: &Grounds<'_>,
+    ) -> Result<Self> {
+        let Grounds { program, compiled, workers, cpu_seconds } = *grounds;
+        let start = |_| Worker::start(program, &spec.limits, cpu_seconds);
+        let mut workers: Vec<Worker> = (0..workers.max(1)).map(start).collect::<Result<_, _>>()?;
+        compiled.with(program, component, &spec.limits, may_lack, |code| {
+            workers.iter_mut().try_for_each(|worker| worker.load(code, &spec, may_lack))
+        })?;
+        Ok(Self { workers, slots: slots.to_vec() })
+    }
+
+    /// The walls that stand around every worker.
+    pub(crate) fn walls(&self) -> Vec<Wall> {
+        let stands = |wall: &Wall| self.workers.iter().all(|worker| worker.walls().contains(wall));
+        Wall::ALL.into_iter().filter(stands).collect()
+    }
+
+    /// Asks about units one after the other, in one worker.
+    pub(crate) fn ask_all(&mut self, units: &[Unit], tally: &mut Tally) -> Result<Figures> {
+        let first = self.workers.first_mut().ok_or_else(|| failed("there is no worker"))?;
+        Asker::new(first, &self.slots).ask(units, tally)
+    }
+}
+
+/// How a question is asked.
+pub(crate) fn spec(manifest: &Manifest, parameters: &[Value], limits: &Limits) -> Spec {
+    let types = |slot: &Slot| slot.columns.iter().map(|column| column.kind).collect();
+    Spec {
+        kind: manifest.kind,
+        limits: limits.clone(),
+        parameters: parameters.to_vec(),
+        slots: manifest.slots.iter().map(types).collect(),
+    }
+}
+
+/// Runs the question over every unit, in all workers. The budget has been charged by now.
 ///
 /// The figures are exact, so they are for the auditor's eyes alone.
-pub(crate) fn execute(question: &Question, funded: Funded, setting: &Arc<Setting>) -> Result<(RawOutput, Figures)> {
+pub(crate) fn execute(sandbox: Sandbox, funded: Funded, setting: &Arc<Setting>) -> Result<(RawOutput, Figures)> {
+    let Sandbox { mut workers, slots } = sandbox;
     let Provisioned { approved, mut units } = funded.into_provisioned();
     let empty = Tally::new(approved.manifest(), &approved.agreement().controls, Arc::clone(setting));
-    let (tally, figures) = ask_in_parallel(question, &empty, || units.next_chunk())?;
+    let askers = workers.iter_mut().map(|worker| Asker::new(worker, &slots));
+    let (tally, figures) = ask_in_parallel(askers.collect(), &empty, || units.next_chunk())?;
     Ok((RawOutput::new(approved, tally), figures))
 }
 
-/// Asks about all units of a stream. What comes out is the same for any number of threads.
+/// Asks about each unit in turn, each in an instance of its own.
+trait Ask: Send {
+    fn ask(&mut self, units: &[Unit], tally: &mut Tally) -> Result<Figures>;
+}
+
+/// Asks one worker.
+struct Asker<'a> {
+    worker: &'a mut Worker,
+    slots: &'a [Slot],
+    lowering: Lowering,
+}
+
+impl<'a> Asker<'a> {
+    fn new(worker: &'a mut Worker, slots: &'a [Slot]) -> Self {
+        Self { worker, slots, lowering: Lowering::default() }
+    }
+}
+
+impl Ask for Asker<'_> {
+    /// In as few batches as there is room for.
+    fn ask(&mut self, mut units: &[Unit], tally: &mut Tally) -> Result<Figures> {
+        let mut figures = Figures::default();
+        while !units.is_empty() {
+            let mut batch = self.worker.batch();
+            let fit = units.iter().take_while(|unit| self.lowering.write(&mut batch, unit, self.slots).is_ok()).count();
+            let bytes = batch.len();
+            // A unit that does not fit the memory by itself fits no instance's memory either: it contributes nothing.
+            let (asked, rest) = units.split_at(fit.max(1));
+            let answers = if fit == 0 { vec![nothing()] } else { self.worker.ask(fit, bytes)? };
+            count(asked, answers, tally, &mut figures);
+            units = rest;
+        }
+        Ok(figures)
+    }
+}
+
+fn nothing() -> Asked {
+    Asked { answer: Answer::Nothing, fuel: 0, memory_bytes: 0 }
+}
+
+fn count(units: &[Unit], answers: Vec<Asked>, tally: &mut Tally, figures: &mut Figures) {
+    for (unit, asked) in units.iter().zip(answers) {
+        figures.add(unit, &asked);
+        tally.add(unit, asked.answer);
+    }
+}
+
+/// Asks about all units of a stream, on a thread for each of those who ask. What comes out is the same for any number.
 fn ask_in_parallel(
-    question: &Question,
+    askers: Vec<impl Ask>,
     empty: &Tally,
     next: impl FnMut() -> Result<Option<Vec<Unit>>>,
 ) -> Result<(Tally, Figures)> {
-    let threads = question.threads();
-    let (sender, receiver) = sync_channel::<Vec<Unit>>(threads * CHUNKS_WAITING);
+    let (sender, receiver) = sync_channel::<Vec<Unit>>(askers.len() * CHUNKS_WAITING);
     let receiver = Arc::new(Mutex::new(receiver));
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
+        let threads: Vec<_> = askers
+            .into_iter()
+            .map(|asker| {
                 let (receiver, tally) = (Arc::clone(&receiver), empty.clone());
-                scope.spawn(move || work(&receiver, question, tally))
+                scope.spawn(move || work(&receiver, asker, tally))
             })
             .collect();
-        // The workers hold the only other ends: when the last one fails, sending fails and the reading stops.
+        // The threads hold the only other ends: when the last one fails, sending fails and the reading stops.
         drop(receiver);
         let read = feed(&sender, next);
         drop(sender);
-        let (mut tally, mut figures) = (empty.clone(), Figures::new(question.slots().len()));
-        for worker in workers {
-            let (part, its_figures) = worker.join().map_err(|_| failed("a worker thread stopped"))??;
+        let (mut tally, mut figures) = (empty.clone(), Figures::default());
+        for thread in threads {
+            let (part, its_figures) = thread.join().map_err(|_| failed("a thread stopped"))??;
             tally.merge(part);
             figures.merge(&its_figures);
         }
@@ -81,31 +198,20 @@ fn ask_in_parallel(
 fn feed(sender: &SyncSender<Vec<Unit>>, mut next: impl FnMut() -> Result<Option<Vec<Unit>>>) -> Result<()> {
     while let Some(chunk) = next()? {
         if sender.send(chunk).is_err() {
-            // Every worker has ended early; their own faults say why.
+            // Everyone has ended early; their own faults say why.
             return Ok(());
         }
     }
     Ok(())
 }
 
-fn work(receiver: &Mutex<Receiver<Vec<Unit>>>, question: &Question, mut tally: Tally) -> Result<(Tally, Figures)> {
-    let mut figures = Figures::new(question.slots().len());
+fn work(receiver: &Mutex<Receiver<Vec<Unit>>>, mut asker: impl Ask, mut tally: Tally) -> Result<(Tally, Figures)> {
+    let mut figures = Figures::default();
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(chunk) = next else { return Ok((tally, figures)) };
-        figures.merge(&ask_all(question, &chunk, &mut tally)?);
+        figures.merge(&asker.ask(&chunk, &mut tally)?);
     }
-}
-
-/// Asks about each unit in turn, each in an instance of its own.
-pub(crate) fn ask_all(question: &Question, units: &[Unit], tally: &mut Tally) -> Result<Figures> {
-    let mut figures = Figures::new(question.slots().len());
-    for unit in units {
-        let asked = question.ask(&LoweredUnit::new(unit, question.slots()))?;
-        figures.add(unit, &asked);
-        tally.add(unit, asked.answer);
-    }
-    Ok(figures)
 }
 
 fn failed(fact: impl Into<String>) -> Fault {

@@ -22,10 +22,12 @@ use crate::privacy::{
 };
 use crate::provision::Snapshot;
 use crate::random::Random;
-use crate::receipt::{self, CAUSE_BYTES_MAX, ReceiptSigner, Sealed, Trace, certificate_path, proof_path, sealed_path};
+use crate::receipt::{
+    self, CAUSE_BYTES_MAX, ReceiptSigner, SandboxRecord, Sealed, Trace, certificate_path, proof_path, sealed_path,
+};
 use crate::room::{Controls, Kind, is_inner_path, sha256_hex};
 use crate::run::Request;
-use crate::sandbox::Figures;
+use crate::sandbox::{Compiled, Figures, Grounds, Program, Sandbox, isa};
 
 const AGREEMENT_PATH_MAX: usize = 200;
 
@@ -104,6 +106,19 @@ impl<'a> Session<'a> {
     /// The host's budget ledger.
     pub(crate) fn ledger(&self) -> Result<Ledger> {
         Ledger::open(&self.state)
+    }
+
+    /// Workers for the question, and which walls stand around them.
+    pub(crate) fn sandbox(&mut self, approved: &Approved, workers: usize) -> Result<Sandbox> {
+        let state = self.state.try_clone().map_err(|error| no_state(self.request.state, &error))?;
+        let compiled = Compiled::of(state, HostKey::open(&self.state)?);
+        let program = self.request.worker.map_or_else(Program::this, Program::at);
+        // No worker computes for longer than its run may last.
+        let cpu_seconds = u64::from(self.request.minutes) * 60;
+        let grounds = Grounds { program: &program, compiled: &compiled, workers, cpu_seconds };
+        let sandbox = Sandbox::start(approved, &grounds)?;
+        self.trace.sandbox = Some(SandboxRecord { walls: sandbox.walls(), isa: isa() });
+        Ok(sandbox)
     }
 
     /// Asks the gate.

@@ -495,6 +495,7 @@ fn ask(room: &Fixture, agreement: &str, nonce: Option<&str>, at: DateTime<Utc>) 
         nonce,
         minutes: 60,
         clock: Clock::Fixed(at),
+        worker: Some(Path::new(env!("CARGO_BIN_EXE_glovebox"))),
     };
     run(&request, &|_| {}).expect("a run that is recorded")
 }

@@ -263,6 +263,7 @@ impl Fixture {
             nonce: None,
             minutes: 60,
             clock,
+            worker: Some(Path::new(env!("CARGO_BIN_EXE_glovebox"))),
         };
         glovebox::run(&request, progress).expect("a receipt")
     }

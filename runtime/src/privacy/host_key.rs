@@ -3,8 +3,12 @@
 use std::fmt;
 
 use cap_std::fs::Dir;
+use hmac::digest::CtOutput;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 
 use super::contributors::Digester;
+use super::keyed::Keyed;
 use super::pseudonym::DestinationKey;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
@@ -44,6 +48,14 @@ impl HostKey {
 
     pub(crate) fn destination(&self, room: &str, destination: &str) -> DestinationKey {
         DestinationKey::new(&self.0, room, destination)
+    }
+
+    /// A keyed hash of something that this host keeps for itself, and of its name.
+    pub(crate) fn tag(&self, name: &str, bytes: &[u8]) -> CtOutput<Hmac<Sha256>> {
+        let key = Keyed::derive(&self.0, "glovebox compiled question v1", [name]);
+        let mut mac = super::keyed::new(&key);
+        mac.update(bytes);
+        mac.finalize()
     }
 
     pub(super) fn digester(&self) -> Digester {

@@ -58,7 +58,7 @@ impl Keyed {
 }
 
 /// A key shorter than a block is filled up with zeros by definition; given as a block, it cannot be of a wrong length.
-fn new(key: &[u8; 32]) -> Hmac<Sha256> {
+pub(super) fn new(key: &[u8; 32]) -> Hmac<Sha256> {
     let mut block = [0; 64];
     block[..32].copy_from_slice(key);
     Hmac::new(&block.into())

@@ -7,7 +7,7 @@ use glovebox_trust::Principal;
 use glovebox_trust::sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use super::{Column, Controls, Destination, Kind, View};
+use super::{Column, Controls, Destination, Kind, Limits, View};
 use crate::clock;
 use crate::error::{Code, Fault, Result};
 use crate::parse;
@@ -98,37 +98,6 @@ pub(crate) struct BoundParameter {
     pub name: String,
     /// The value, in the form that the manifest's type reads.
     pub value: String,
-}
-
-/// What one unit's run in the sandbox may use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Limits {
-    pub(crate) fuel_per_unit: u64,
-    pub(crate) memory_bytes_per_unit: u64,
-    pub(crate) milliseconds_per_unit: u64,
-    pub(crate) answer_bytes_per_unit: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            fuel_per_unit: 20_000_000,
-            memory_bytes_per_unit: 16 << 20,
-            milliseconds_per_unit: 10_000,
-            answer_bytes_per_unit: 64 << 10,
-        }
-    }
-}
-
-impl Limits {
-    /// What the sandbox can honour, and what ends in a time that someone would wait for.
-    fn are_in_range(&self) -> bool {
-        (1..=1 << 50).contains(&self.fuel_per_unit)
-            && (64 << 10..=4 << 30).contains(&self.memory_bytes_per_unit)
-            && (1..=3_600_000).contains(&self.milliseconds_per_unit)
-            && (1..=64 << 20).contains(&self.answer_bytes_per_unit)
-    }
 }
 
 /// The runtime that the parties agreed to.

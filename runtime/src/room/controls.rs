@@ -1,5 +1,8 @@
 //! Output controls: the owners', never the author's. The strictest of all owners wins.
 
+use std::collections::BTreeSet;
+
+use glovebox_sandbox::Wall;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Fault, Result};
@@ -141,6 +144,14 @@ pub(crate) struct RepeatControls {
     pub max_failed_runs: u32,
 }
 
+/// What a question may be run without.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SandboxControls {
+    /// Walls around a worker that a host's kernel may lack, in order.
+    pub may_lack: Vec<Wall>,
+}
+
 /// The controls of a run, as whole numbers; they stand in the agreement in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,6 +192,8 @@ pub(crate) struct Controls {
     pub release: ReleaseControls,
     /// How often runs may be repeated.
     pub repeat: RepeatControls,
+    /// What a question may be run without.
+    pub sandbox: SandboxControls,
 }
 
 impl Default for Controls {
@@ -210,6 +223,7 @@ impl Default for Controls {
             },
             release: ReleaseControls { slot_milliseconds: 60_000, max_slots: 16 },
             repeat: RepeatControls { max_runs_per_day: 20, max_failed_runs: 3 },
+            sandbox: SandboxControls::default(),
         }
     }
 }
@@ -272,7 +286,16 @@ impl Controls {
                 max_runs_per_day: self.repeat.max_runs_per_day.min(other.repeat.max_runs_per_day),
                 max_failed_runs: self.repeat.max_failed_runs.min(other.repeat.max_failed_runs),
             },
+            sandbox: self.sandbox.strictest(&other.sandbox),
         }
+    }
+}
+
+impl SandboxControls {
+    /// A wall may be lacking where every owner says so.
+    fn strictest(mut self, other: &Self) -> Self {
+        self.may_lack.retain(|wall| other.may_lack.contains(wall));
+        self
     }
 }
 
@@ -340,6 +363,7 @@ pub(crate) struct StatedControls {
     list: StatedList,
     release: StatedRelease,
     repeat: StatedRepeat,
+    sandbox: StatedSandbox,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -390,6 +414,12 @@ struct StatedRelease {
 struct StatedRepeat {
     max_runs_per_day: Option<u32>,
     max_failed_runs: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StatedSandbox {
+    may_lack: Option<BTreeSet<Wall>>,
 }
 
 impl StatedControls {
@@ -448,6 +478,7 @@ impl StatedControls {
                 max_runs_per_day: self.repeat.max_runs_per_day.unwrap_or(default.repeat.max_runs_per_day),
                 max_failed_runs: self.repeat.max_failed_runs.unwrap_or(default.repeat.max_failed_runs),
             },
+            sandbox: SandboxControls { may_lack: self.sandbox.may_lack.iter().flatten().copied().collect() },
         })
     }
 }

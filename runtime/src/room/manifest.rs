@@ -6,29 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::is_id;
+use glovebox_sandbox::{ColumnType, Kind, Value};
+
 use crate::error::{Code, Fault, Result};
 use crate::parse;
-
-/// What kind of answer a question gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
-    /// Aggregates per group.
-    Analytical,
-    /// Identifiers for activation.
-    List,
-}
-
-impl Kind {
-    /// The name in files and messages.
-    #[must_use]
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Analytical => "analytical",
-            Self::List => "list",
-        }
-    }
-}
 
 /// How much a guest sees at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,26 +17,6 @@ impl Kind {
 pub(crate) enum Isolation {
     /// One privacy unit, in an instance that has never seen another.
     Sealed,
-}
-
-/// The type of a column as it crosses into the sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ColumnType {
-    /// True or false.
-    Boolean,
-    /// Any integer column that fits 64 signed bits.
-    Int64,
-    /// A floating-point column.
-    Float64,
-    /// Days since 1970-01-01.
-    Date,
-    /// Microseconds since 1970-01-01T00:00:00Z.
-    Timestamp,
-    /// Text.
-    Utf8,
-    /// Text that repeats: sent as codes and words of this unit's rows.
-    Dictionary,
 }
 
 /// A column of a slot.
@@ -113,19 +74,6 @@ pub(crate) struct Parameter {
     /// The allowed values of a text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<String>,
-}
-
-/// A parameter's value, checked against its domain.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
-    /// A boolean.
-    Boolean(bool),
-    /// An integer.
-    Int64(i64),
-    /// A number.
-    Float64(f64),
-    /// One of the allowed texts.
-    Utf8(String),
 }
 
 /// A column of the group key.

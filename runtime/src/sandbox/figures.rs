@@ -5,12 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use glovebox_sandbox::Asked;
+
 use super::Answer;
-use super::engine::Asked;
 use crate::provision::Unit;
 
 /// Exact figures of a run. They are the same however units are split between threads.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Figures {
     /// Units that were shown to the question.
@@ -28,11 +29,6 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Figures of no unit at all.
-    pub(super) fn new(slots: usize) -> Self {
-        Self { units: 0, answered: 0, trapped: 0, fuel: 0, memory_bytes_max: 0, rows_per_slot: vec![0; slots] }
-    }
-
     /// Figures that no run exceeds, nor writes in more digits.
     pub(crate) fn largest(slots: usize) -> Self {
         const MOST: u64 = u64::MAX;
@@ -42,15 +38,16 @@ impl Figures {
 
     /// Adds one unit and what asking about it came to.
     pub(super) fn add(&mut self, unit: &Unit, asked: &Asked) {
-        let is_answered = !matches!(asked.answer, Answer::Nothing);
-        self.merge(&Self {
-            units: 1,
-            answered: u64::from(is_answered),
-            trapped: u64::from(!is_answered),
-            fuel: asked.fuel,
-            memory_bytes_max: asked.memory_bytes,
-            rows_per_slot: unit.views.iter().map(|rows| rows.count as u64).collect(),
-        });
+        let is_answered = u64::from(!matches!(asked.answer, Answer::Nothing));
+        self.units = self.units.saturating_add(1);
+        self.answered = self.answered.saturating_add(is_answered);
+        self.trapped = self.trapped.saturating_add(1 - is_answered);
+        self.fuel = self.fuel.saturating_add(asked.fuel);
+        self.memory_bytes_max = self.memory_bytes_max.max(asked.memory_bytes);
+        self.rows_per_slot.resize(unit.views.len(), 0);
+        for (rows, view) in self.rows_per_slot.iter_mut().zip(&unit.views) {
+            *rows = rows.saturating_add(view.count as u64);
+        }
     }
 
     /// Adds the figures of other units. Sums stop at the largest number, which they do in any order alike.
@@ -60,6 +57,7 @@ impl Figures {
         self.trapped = self.trapped.saturating_add(other.trapped);
         self.fuel = self.fuel.saturating_add(other.fuel);
         self.memory_bytes_max = self.memory_bytes_max.max(other.memory_bytes_max);
+        self.rows_per_slot.resize(self.rows_per_slot.len().max(other.rows_per_slot.len()), 0);
         for (rows, more) in self.rows_per_slot.iter_mut().zip(&other.rows_per_slot) {
             *rows = rows.saturating_add(*more);
         }

@@ -15,12 +15,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
 
-use wasmtime::{Engine, InstanceAllocationStrategy};
+use glovebox_sandbox::testing;
 
-use super::engine::Question;
-use super::lower::LoweredUnit;
-use super::profile::config;
-use super::{Answer, ask_all, ask_in_parallel};
+use super::inprocess::InProcess;
+use super::{Answer, Ask, ask_in_parallel, spec};
 use crate::privacy::{Setting, Tally};
 use crate::provision::{Unit, UnitKey};
 use crate::random::Random;
@@ -74,17 +72,15 @@ struct Case {
 
 impl Case {
     /// With instances from the pool, as in a run.
-    fn pooled(&self) -> Question {
-        let parameters = self.parameters.clone();
-        Question::new(&self.component, &self.manifest, parameters, limits(), THREADS).unwrap()
+    fn pooled(&self) -> InProcess {
+        let spec = spec(&self.manifest, &self.parameters, &limits());
+        InProcess::new(&self.component, spec, &self.manifest.slots, THREADS as u32)
     }
 
     /// With memory that the system has just handed out, so that no instance can find what another left.
-    fn unpooled(&self) -> Question {
-        let mut config = config(&limits(), THREADS);
-        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-        let engine = Engine::new(&config).unwrap();
-        Question::on(engine, &self.component, &self.manifest, self.parameters.clone(), limits(), THREADS).unwrap()
+    fn unpooled(&self) -> InProcess {
+        let spec = spec(&self.manifest, &self.parameters, &limits());
+        InProcess::of(testing::unpooled(&self.component, spec), &self.manifest.slots)
     }
 
     /// What the first unit that hears of another is told, if any is.
@@ -100,8 +96,8 @@ fn limits() -> Limits {
     Limits { fuel_per_unit: 4_000_000, answer_bytes_per_unit: 1 << 20, ..Limits::default() }
 }
 
-fn ask(question: &Question, unit: &Unit) -> Told {
-    let asked = question.ask(&LoweredUnit::new(unit, question.slots())).unwrap();
+fn ask(question: &InProcess, unit: &Unit) -> Told {
+    let asked = question.ask_one(unit);
     Told { said: asked.answer.into(), fuel: asked.fuel, memory_bytes: asked.memory_bytes }
 }
 
@@ -324,17 +320,18 @@ fn empty_tally(manifest: &Manifest) -> Tally {
 }
 
 /// The exact sums, asked one unit after the other.
-fn totals(question: &Question, manifest: &Manifest, people: &[Person]) -> Totals {
+fn totals(question: &InProcess, manifest: &Manifest, people: &[Person]) -> Totals {
     let mut tally = empty_tally(manifest);
-    ask_all(question, &crowd::units(people, manifest), &mut tally).unwrap();
+    let mut asker = question;
+    asker.ask(&crowd::units(people, manifest), &mut tally).unwrap();
     tally.exact()
 }
 
 /// The same on several threads.
-fn totals_in_parallel(question: &Question, manifest: &Manifest, people: &[Person]) -> Totals {
+fn totals_in_parallel(question: &InProcess, manifest: &Manifest, people: &[Person]) -> Totals {
     let mut units = crowd::units(people, manifest).into_iter();
     let next = || Ok(Some(units.by_ref().take(7).collect::<Vec<_>>()).filter(|chunk| !chunk.is_empty()));
-    ask_in_parallel(question, &empty_tally(manifest), next).unwrap().0.exact()
+    ask_in_parallel(vec![question; THREADS], &empty_tally(manifest), next).unwrap().0.exact()
 }
 
 /// Inputs that differ in one unit: without it, with other rows, and with no rows where the manifest lets it have none.

@@ -1,191 +1,135 @@
-//! One unit's rows as the contract's columns, borrowed from Arrow buffers wherever the buffer holds nothing else.
+//! Writes one unit's rows into the memory of a worker, as the contract's columns, straight from Arrow's buffers.
 //!
 //! Whatever a buffer holds beyond this unit must not cross: offsets are rebased to 0, bitmaps are cut to the rows,
 //! values under a null are zeroed, and a dictionary has this unit's words only.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, StringArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Date32Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use bytemuck::Pod;
+use glovebox_sandbox::{Full, Writer};
 
-use super::contract::{Column, Dictionary, Rows, Strings, Values};
-use crate::provision::{self, Unit};
+use crate::provision::{Rows, Unit};
 use crate::room::{ColumnType, Slot};
 
-/// A unit's rows, ready to be lent to the engine.
-pub(super) struct LoweredUnit<'a> {
-    views: Vec<LoweredRows<'a>>,
+/// Writes units. What it keeps between them is room, so that no unit costs an allocation.
+#[derive(Default)]
+pub(crate) struct Lowering {
+    /// Rows of a dictionary column, in the order of their words.
+    sorted: Vec<usize>,
 }
 
-struct LoweredRows<'a> {
-    count: u32,
-    columns: Vec<LoweredColumn<'a>>,
+/// The rows of one column that belong to the unit.
+#[derive(Clone, Copy)]
+struct Span {
+    start: usize,
+    count: usize,
 }
 
-struct LoweredColumn<'a> {
-    validity: Option<Vec<u8>>,
-    values: LoweredValues<'a>,
-}
-
-enum LoweredValues<'a> {
-    Boolean(Vec<u8>),
-    Int64(Cow<'a, [i64]>),
-    Float64(Cow<'a, [f64]>),
-    Date(Cow<'a, [i32]>),
-    Timestamp(Cow<'a, [i64]>),
-    Utf8(LoweredText<'a>),
-    Dictionary(Vec<u32>, LoweredText<'a>),
-}
-
-struct LoweredText<'a> {
-    offsets: Vec<u32>,
-    bytes: Cow<'a, [u8]>,
-}
-
-impl<'a> LoweredUnit<'a> {
-    pub(super) fn new(unit: &'a Unit, slots: &[Slot]) -> Self {
-        Self { views: unit.views.iter().zip(slots).map(|(rows, slot)| LoweredRows::new(rows, slot)).collect() }
+impl Lowering {
+    /// Writes a whole unit, or nothing of it.
+    pub(crate) fn write(&mut self, writer: &mut Writer<'_>, unit: &Unit, slots: &[Slot]) -> Result<(), Full> {
+        let before = writer.len();
+        let written = unit.views.iter().zip(slots).try_for_each(|(rows, slot)| self.rows(writer, rows, slot));
+        written.inspect_err(|Full| writer.truncate(before))
     }
 
-    /// The columns of all views, one after the other.
-    pub(super) fn columns(&self) -> Vec<Column<'_>> {
-        self.views.iter().flat_map(|rows| rows.columns.iter().map(LoweredColumn::lend)).collect()
+    fn rows(&mut self, writer: &mut Writer<'_>, rows: &Rows, slot: &Slot) -> Result<(), Full> {
+        writer.rows(rows.count)?;
+        let span = Span { start: rows.start, count: rows.count };
+        let columns = slot.columns.iter().zip(rows.batch.columns());
+        columns.into_iter().try_for_each(|(column, array)| self.column(writer, array, column.kind, span))
     }
 
-    /// The views, with their columns taken from [`columns`](Self::columns).
-    pub(super) fn rows<'b>(&self, columns: &'b [Column<'b>]) -> Vec<Rows<'b>> {
-        let mut rest = columns;
-        let lend = |rows: &LoweredRows<'_>| {
-            let (columns, others) = rest.split_at(rows.columns.len());
-            rest = others;
-            Rows { count: rows.count, columns }
-        };
-        self.views.iter().map(lend).collect()
-    }
-}
-
-impl<'a> LoweredRows<'a> {
-    fn new(rows: &'a provision::Rows, slot: &Slot) -> Self {
-        let lower = |(index, column): (usize, &crate::room::Column)| {
-            LoweredColumn::new(rows.batch.column(index), column.kind, rows.start, rows.count)
-        };
-        let count = u32::try_from(rows.count).unwrap_or(u32::MAX);
-        Self { count, columns: slot.columns.iter().enumerate().map(lower).collect() }
-    }
-}
-
-impl<'a> LoweredColumn<'a> {
-    fn new(array: &'a ArrayRef, kind: ColumnType, start: usize, count: usize) -> Self {
-        let nulls = array.nulls().map(|nulls| nulls.slice(start, count)).filter(|nulls| nulls.null_count() > 0);
-        let validity = nulls.as_ref().map(|nulls| bits(nulls.inner()));
+    fn column(&mut self, writer: &mut Writer<'_>, array: &ArrayRef, kind: ColumnType, span: Span) -> Result<(), Full> {
+        let nulls = array.nulls().map(|nulls| nulls.slice(span.start, span.count)).filter(|n| n.null_count() > 0);
         let nulls = nulls.as_ref();
-        let values = match kind {
-            ColumnType::Boolean => LoweredValues::Boolean(booleans(array, start, count, nulls)),
-            ColumnType::Int64 => {
-                LoweredValues::Int64(present(&array.as_primitive::<Int64Type>().values()[start..start + count], nulls))
-            }
-            ColumnType::Float64 => LoweredValues::Float64(present(
-                &array.as_primitive::<Float64Type>().values()[start..start + count],
-                nulls,
-            )),
-            ColumnType::Date => {
-                LoweredValues::Date(present(&array.as_primitive::<Date32Type>().values()[start..start + count], nulls))
-            }
-            ColumnType::Timestamp => LoweredValues::Timestamp(present(
-                &array.as_primitive::<TimestampMicrosecondType>().values()[start..start + count],
-                nulls,
-            )),
-            ColumnType::Utf8 => LoweredValues::Utf8(text(array.as_string(), start, count, nulls)),
-            ColumnType::Dictionary => dictionary(array.as_string(), start, count),
-        };
-        Self { validity, values }
+        validity(writer, nulls)?;
+        match kind {
+            ColumnType::Boolean => booleans(writer, array.as_boolean(), span, nulls),
+            ColumnType::Int64 => numbers::<Int64Type>(writer, array, span, nulls),
+            ColumnType::Float64 => numbers::<Float64Type>(writer, array, span, nulls),
+            ColumnType::Date => numbers::<Date32Type>(writer, array, span, nulls),
+            ColumnType::Timestamp => numbers::<TimestampMicrosecondType>(writer, array, span, nulls),
+            ColumnType::Utf8 => texts(writer, span.count, |row| present(array.as_string(), span.start + row)),
+            ColumnType::Dictionary => self.dictionary(writer, array.as_string(), span),
+        }
     }
 
-    fn lend(&self) -> Column<'_> {
-        let values = match &self.values {
-            LoweredValues::Boolean(bits) => Values::Boolean(bits),
-            LoweredValues::Int64(values) => Values::Int64(values),
-            LoweredValues::Float64(values) => Values::Float64(values),
-            LoweredValues::Date(values) => Values::Date(values),
-            LoweredValues::Timestamp(values) => Values::Timestamp(values),
-            LoweredValues::Utf8(text) => Values::Utf8(text.lend()),
-            LoweredValues::Dictionary(codes, words) => Values::Dictionary(Dictionary { codes, words: words.lend() }),
-        };
-        Column { validity: self.validity.as_deref(), values }
+    /// Codes by the sorted order of this unit's words; a null row has code 0 and its validity bit clear.
+    fn dictionary(&mut self, writer: &mut Writer<'_>, array: &StringArray, span: Span) -> Result<(), Full> {
+        let sorted = &mut self.sorted;
+        sorted.clear();
+        sorted.extend((span.start..span.start + span.count).filter(|row| array.is_valid(*row)));
+        sorted.sort_unstable_by_key(|row| array.value(*row));
+        sorted.dedup_by_key(|row| array.value(*row));
+        let codes = writer.zeros::<u32>(span.count)?;
+        for (row, code) in (span.start..).zip(codes).filter(|(row, _)| array.is_valid(*row)) {
+            let found = sorted.binary_search_by_key(&array.value(row), |row| array.value(*row));
+            *code = u32::try_from(found.unwrap_or(0)).unwrap_or(u32::MAX);
+        }
+        texts(writer, sorted.len(), |word| array.value(sorted[word]))
     }
 }
 
-impl LoweredText<'_> {
-    fn lend(&self) -> Strings<'_> {
-        Strings { offsets: &self.offsets, bytes: &self.bytes }
-    }
+/// The bits of these rows alone, from bit 0 on, with nothing behind the last row; no bytes where no row is null.
+fn validity(writer: &mut Writer<'_>, nulls: Option<&NullBuffer>) -> Result<(), Full> {
+    let Some(nulls) = nulls else { return writer.rows(0) };
+    bits(writer, nulls.len(), |row| nulls.is_valid(row))
 }
 
-/// The bits of these rows alone, from bit 0 on, with nothing behind the last row.
-fn bits(buffer: &BooleanBuffer) -> Vec<u8> {
-    let mut bytes = vec![0; buffer.len().div_ceil(8)];
-    for index in buffer.set_indices() {
-        bytes[index / 8] |= 1 << (index % 8);
-    }
-    bytes
+fn booleans(writer: &mut Writer<'_>, array: &BooleanArray, span: Span, nulls: Option<&NullBuffer>) -> Result<(), Full> {
+    let values = array.values();
+    bits(writer, span.count, |row| nulls.is_none_or(|nulls| nulls.is_valid(row)) && values.value(span.start + row))
 }
 
-fn booleans(array: &ArrayRef, start: usize, count: usize, nulls: Option<&NullBuffer>) -> Vec<u8> {
-    let values = array.as_boolean().values().slice(start, count);
-    match nulls {
-        None => bits(&values),
-        Some(nulls) => bits(&(&values & nulls.inner())),
+fn bits(writer: &mut Writer<'_>, count: usize, is_set: impl Fn(usize) -> bool) -> Result<(), Full> {
+    let bytes = writer.zeros::<u8>(count.div_ceil(8))?;
+    for row in (0..count).filter(|row| is_set(*row)) {
+        bytes[row / 8] |= 1 << (row % 8);
     }
+    Ok(())
 }
 
-/// Lends the values as they lie, or a copy with 0 wherever a row is null.
-fn present<'a, T: Copy + Default>(values: &'a [T], nulls: Option<&NullBuffer>) -> Cow<'a, [T]> {
-    let Some(nulls) = nulls else { return Cow::Borrowed(values) };
-    let value_or_zero = |(index, value): (usize, &T)| if nulls.is_valid(index) { *value } else { T::default() };
-    Cow::Owned(values.iter().enumerate().map(value_or_zero).collect())
+/// The values as they lie, with 0 wherever a row is null.
+fn numbers<T: ArrowPrimitiveType>(
+    writer: &mut Writer<'_>,
+    array: &ArrayRef,
+    span: Span,
+    nulls: Option<&NullBuffer>,
+) -> Result<(), Full>
+where
+    T::Native: Pod,
+{
+    let values = &array.as_primitive::<T>().values()[span.start..span.start + span.count];
+    let Some(nulls) = nulls else { return writer.list(values) };
+    let places = writer.zeros(span.count)?;
+    for row in nulls.valid_indices() {
+        places[row] = values[row];
+    }
+    Ok(())
 }
 
-fn text<'a>(array: &'a StringArray, start: usize, count: usize, nulls: Option<&NullBuffer>) -> LoweredText<'a> {
-    if nulls.is_some() {
-        return gather((start..start + count).map(|row| if array.is_valid(row) { array.value(row) } else { "" }));
-    }
-    let offsets = &array.value_offsets()[start..=start + count];
-    let first = offsets[0];
-    let (from, to) = (as_index(first), as_index(offsets[count]));
-    LoweredText {
-        offsets: offsets.iter().map(|offset| (offset - first).unsigned_abs()).collect(),
-        bytes: Cow::Borrowed(&array.value_data()[from..to]),
-    }
+fn present(array: &StringArray, row: usize) -> &str {
+    if array.is_valid(row) { array.value(row) } else { "" }
 }
 
-fn as_index(offset: i32) -> usize {
-    usize::try_from(offset).unwrap_or(0)
-}
-
-fn gather<'a>(values: impl Iterator<Item = &'a str>) -> LoweredText<'static> {
-    let mut offsets = vec![0];
-    let mut bytes = Vec::new();
-    for value in values {
-        bytes.extend_from_slice(value.as_bytes());
-        offsets.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+/// Offsets from 0 on, and the texts behind one another.
+fn texts<'a>(writer: &mut Writer<'_>, count: usize, text: impl Fn(usize) -> &'a str) -> Result<(), Full> {
+    let offsets = writer.zeros::<u32>(count + 1)?;
+    let mut end = 0_usize;
+    for (row, offset) in offsets[1..].iter_mut().enumerate() {
+        end += text(row).len();
+        // What does not fit 32 bits does not fit the memory that it is written to either.
+        *offset = u32::try_from(end).map_err(|_| Full)?;
     }
-    LoweredText { offsets, bytes: Cow::Owned(bytes) }
-}
-
-/// Codes by the sorted order of this unit's words; a null row has code 0 and its validity bit clear.
-fn dictionary(array: &StringArray, start: usize, count: usize) -> LoweredValues<'static> {
-    let mut words: BTreeMap<&str, u32> = BTreeMap::new();
-    let rows = || (start..start + count).map(|row| array.is_valid(row).then(|| array.value(row)));
-    for word in rows().flatten() {
-        words.entry(word).or_default();
+    let mut bytes = writer.zeros::<u8>(end)?;
+    for row in 0..count {
+        let (place, rest) = std::mem::take(&mut bytes).split_at_mut(text(row).len());
+        place.copy_from_slice(text(row).as_bytes());
+        bytes = rest;
     }
-    for (code, (_, slot)) in (0..).zip(words.iter_mut()) {
-        *slot = code;
-    }
-    let codes = rows().map(|word| word.and_then(|word| words.get(word)).copied().unwrap_or(0)).collect();
-    LoweredValues::Dictionary(codes, gather(words.keys().copied()))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -193,14 +137,19 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{BooleanArray, Float64Array, Int64Array};
-    use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+    use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn lower(array: &ArrayRef, kind: ColumnType, start: usize, count: usize) -> String {
-        let column = LoweredColumn::new(array, kind, start, count);
-        format!("{:?}", column.lend())
+    /// What is written of a column's rows, byte for byte.
+    fn lower(array: &ArrayRef, kind: ColumnType, start: usize, count: usize) -> Vec<u8> {
+        let mut memory = vec![u64::MAX; 4096];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut memory);
+        let mut writer = Writer::new(bytes);
+        Lowering::default().column(&mut writer, array, kind, Span { start, count }).unwrap();
+        let len = writer.len();
+        bytemuck::cast_slice(&memory)[..len].to_vec()
     }
 
     /// What a unit is shown must be the same whether its rows stand alone or between those of others.
@@ -212,7 +161,8 @@ mod tests {
     fn values_under_a_null_do_not_cross() {
         let nulls = Some(NullBuffer::from(vec![true, false, true]));
         let masked: ArrayRef = Arc::new(Int64Array::new(ScalarBuffer::from(vec![1, 777, 3]), nulls.clone()));
-        assert!(!lower(&masked, ColumnType::Int64, 0, 3).contains("777"));
+        let secret = 777_i64.to_ne_bytes();
+        assert!(!lower(&masked, ColumnType::Int64, 0, 3).windows(8).any(|bytes| bytes == secret));
         let text = "yes_secret_no";
         let offsets = OffsetBuffer::new(ScalarBuffer::from(vec![0, 4, 11, 13]));
         let masked: ArrayRef = Arc::new(StringArray::new(offsets, Buffer::from(text.as_bytes()), nulls.clone()));

@@ -72,6 +72,7 @@ impl Fixture {
             nonce: asked.nonce,
             minutes: asked.minutes,
             clock: asked.clock,
+            worker: Some(Path::new(env!("CARGO_BIN_EXE_glovebox"))),
         };
         glovebox::run(&request, progress).expect("a run ends in a receipt")
     }

@@ -9,7 +9,7 @@ use super::{Case, Said, ask, first_difference};
 use crate::provision::Unit;
 use crate::random::Random;
 use crate::room::Manifest;
-use crate::sandbox::tests::{WIT, encode};
+use glovebox_sandbox::testing::{WIT, encode};
 
 /// Every type of column, with nulls, and a view that may have no rows.
 const MANIFEST: &str = r#"
@@ -75,7 +75,7 @@ fn case(name: String, body: &str) -> Case {
             (i32.store (i32.const 64) (i32.const 97)) (i64.store (i32.const 72) (local.get $seen))
             (i32.const 8)))"#
     );
-    let component = encode(WIT, "analytical-question", &module);
+    let component = encode(WIT, "analytical-question", wat::parse_str(&module).unwrap());
     let manifest = Manifest::parse(MANIFEST.as_bytes()).unwrap();
     Case { name: format!("{name}: {body}"), component, manifest, parameters: Vec::new() }
 }

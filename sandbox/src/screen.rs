@@ -2,10 +2,10 @@
 
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
-use crate::error::{Code, Fault, Result};
+use crate::denial::{Denial, Reason, Result};
 
 /// What WebAssembly may be used: what compilers emit today and the engine meters exactly. Everything else is refused.
-pub(super) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
+pub(crate) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIGN_EXTENSION)
     .union(WasmFeatures::REFERENCE_TYPES)
@@ -19,7 +19,7 @@ pub(super) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::COMPONENT_MODEL);
 
 /// Refuses bytes that are not a component, or that import anything.
-pub(crate) fn screen(bytes: &[u8]) -> Result<()> {
+pub fn screen(bytes: &[u8]) -> Result<()> {
     if bytes.starts_with(b"(") {
         return Err(invalid("the question is WebAssembly text"));
     }
@@ -42,8 +42,8 @@ fn refuse_imports(bytes: &[u8]) -> Result<()> {
             Payload::ComponentImportSection(imports) if depth == 1 => {
                 if let Some(import) = imports.into_iter().next() {
                     let name = import.map_err(|error| malformed(&error))?.name.name.escape_debug().to_string();
-                    return Err(Fault::new(
-                        Code::ComponentImports,
+                    return Err(Denial::new(
+                        Reason::ComponentImports,
                         format!("the component imports `{}`", name.chars().take(80).collect::<String>()),
                         "build the question for wasm32-unknown-unknown with the SDK alone, without WASI",
                     ));
@@ -55,11 +55,15 @@ fn refuse_imports(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn malformed(error: &wasmparser::BinaryReaderError) -> Fault {
+pub(crate) fn malformed(error: &wasmparser::BinaryReaderError) -> Denial {
     // The message may quote names from the component; it is about code that its author hands over, not about data.
     invalid(format!("the component is malformed or uses a feature that is not accepted: {}", error.message()))
 }
 
-pub(super) fn invalid(fact: impl Into<String>) -> Fault {
-    Fault::new(Code::ComponentInvalid, fact, "build the question as a component with the SDK; see docs/author-guide.md")
+pub(crate) fn invalid(fact: impl Into<String>) -> Denial {
+    Denial::new(
+        Reason::ComponentInvalid,
+        fact,
+        "build the question as a component with the SDK; see docs/author-guide.md",
+    )
 }

@@ -9,19 +9,19 @@ use std::time::Duration;
 use wasmparser::{WasmFeatures, WasmFeaturesInflated};
 use wasmtime::{Config, Enabled, Inlining, OptLevel, PoolingAllocationConfig, RegallocAlgorithm, Strategy};
 
-use super::WASMTIME_VERSION;
-use super::screen::FEATURES;
-use crate::room::{Limits, sha256_hex};
+use crate::screen::FEATURES;
+use crate::terms::Limits;
+use crate::{WASMTIME_VERSION, sha256_hex};
 
 /// A component made by the standard tools has its own module and a few shims.
-pub(super) const CORE_INSTANCES_MAX: usize = 16;
-pub(super) const TABLES_MAX: usize = 4;
-pub(super) const MEMORIES_MAX: usize = 1;
-pub(super) const TABLE_ELEMENTS_MAX: usize = 20_000;
+pub(crate) const CORE_INSTANCES_MAX: usize = 16;
+pub(crate) const TABLES_MAX: usize = 4;
+pub(crate) const MEMORIES_MAX: usize = 1;
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// What an element of a table counts for in the allowance of bytes.
-pub(super) const TABLE_ELEMENT_BYTES: usize = 8;
-pub(super) const EPOCH_MILLISECONDS: u64 = 10;
-pub(super) const EPOCH: Duration = Duration::from_millis(EPOCH_MILLISECONDS);
+pub(crate) const TABLE_ELEMENT_BYTES: usize = 8;
+pub(crate) const EPOCH_MILLISECONDS: u64 = 10;
+pub(crate) const EPOCH: Duration = Duration::from_millis(EPOCH_MILLISECONDS);
 
 /// Makes two functions of one table, in which every setting has the name that the engine gives it: one that sets them
 /// all, and one that prints them all. `agreed` values come from the agreement and are printed by their names in it.
@@ -93,8 +93,8 @@ settings! {
 }
 
 /// The engine's configuration. How many instances there are at a time is this host's matter, and no guest can tell.
-pub(super) fn config(limits: &Limits, threads: usize) -> Config {
-    let slots = u32::try_from(threads + 1).unwrap_or(u32::MAX);
+pub(crate) fn config(limits: &Limits, at_a_time: u32) -> Config {
+    let slots = at_a_time.max(1);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(CORE_INSTANCES_MAX as u32))
@@ -111,14 +111,14 @@ pub(super) fn config(limits: &Limits, threads: usize) -> Config {
 }
 
 /// Every setting that can change what a guest computes or what it may use, one per line.
-pub(crate) fn profile() -> String {
+pub fn profile() -> String {
     let features = features(FEATURES).map(|(name, is_on)| format!("wasm.{name} = {is_on}"));
     let lines = [vec![format!("wasmtime = {WASMTIME_VERSION}")], print_engine(), print_pool(), print_store()];
     lines.into_iter().flatten().chain(features).map(|line| line + "\n").collect()
 }
 
 /// SHA-256 of the [`profile`], in hex.
-pub(crate) fn profile_sha256() -> String {
+pub fn profile_sha256() -> String {
     sha256_hex(profile().as_bytes())
 }
 

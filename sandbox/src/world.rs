@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmparser::{Parser, Payload};
 use wit_component::{DecodedWasm, Output, OutputToString, WitPrinter};
 
-use super::contract::{PACKAGE, WORLDS};
-use super::screen::{invalid, malformed, screen};
-use crate::error::Result;
-use crate::room::sha256_hex;
+use crate::contract::{PACKAGE, WORLDS};
+use crate::denial::{Denial, Result};
+use crate::screen::{invalid, malformed, screen};
+use crate::sha256_hex;
 
 /// The most WIT that a component's world may come to; the contract's own takes about two thousand bytes.
 const WIT_BYTES_MAX: usize = 256 << 10;
@@ -21,21 +21,21 @@ const CLAIMS_SECTION: &str = "package-docs";
 
 /// What a component exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct World {
+pub struct World {
     /// The contract's name for it; `root` where it is none of the contract's worlds.
-    pub(crate) name: String,
+    pub name: String,
     /// The package of the contract: `glovebox:question`.
-    pub(crate) package: String,
+    pub package: String,
     /// The version of that package.
-    pub(crate) version: String,
+    pub version: String,
     /// The whole world and all types that it uses. A component does not say its world's name, so it is `root` here.
-    pub(crate) wit: String,
+    pub wit: String,
     /// SHA-256 of `wit`, in hex.
-    pub(crate) sha256: String,
+    pub sha256: String,
 }
 
 /// Reads a component's world. Custom sections change nothing of it.
-pub(crate) fn world(component: &[u8]) -> Result<World> {
+pub fn world(component: &[u8]) -> Result<World> {
     screen(component)?;
     let bytes = without_claims(component)?;
     let decoded = catch_unwind(AssertUnwindSafe(|| decode(&bytes)));
@@ -97,7 +97,7 @@ fn parts(export: &str) -> Option<(&str, &str)> {
     export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')
 }
 
-fn not_wit(error: &anyhow::Error) -> crate::error::Fault {
+fn not_wit(error: &anyhow::Error) -> Denial {
     // As in `malformed`: it may quote names from the component, so it is cut and cannot move a terminal's cursor.
     let why: String = format!("{error:#}").escape_debug().take(200).collect();
     invalid(format!("the component has no world: {why}"))

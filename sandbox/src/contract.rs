@@ -1,21 +1,22 @@
 //! The types of `sdk/wit/question.wit` on the host's side.
 //!
 //! Written with wasmtime's derives instead of generated, so that every kind shares one set of types and columns
-//! are lowered straight from Arrow buffers. The engine checks them against each component's own types.
+//! are lowered straight from the memory that the host shares. The engine checks them against each component's own types.
 
+use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
-use crate::room::Kind;
+use crate::terms::Kind;
 
 /// The package of `sdk/wit/question.wit`.
-pub(super) const PACKAGE: &str = "glovebox:question";
+pub(crate) const PACKAGE: &str = "glovebox:question";
 
 /// Its worlds, each with the interfaces that it exports, sorted.
-pub(super) const WORLDS: [(&str, [&str; 2]); 2] =
+pub(crate) const WORLDS: [(&str, [&str; 2]); 2] =
     [("analytical-question", ["analytical", "data"]), ("list-question", ["data", "selection"])];
 
 /// The exported interface and function of a kind.
-pub(super) const fn export_of(kind: Kind) -> (&'static str, &'static str) {
+pub(crate) const fn export_of(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Analytical => ("glovebox:question/analytical@0.1.0", "measure"),
         Kind::List => ("glovebox:question/selection@0.1.0", "select"),
@@ -24,21 +25,21 @@ pub(super) const fn export_of(kind: Kind) -> (&'static str, &'static str) {
 
 #[derive(Clone, Copy, Debug, ComponentType, Lower)]
 #[component(record)]
-pub(super) struct Strings<'a> {
-    pub(super) offsets: &'a [u32],
-    pub(super) bytes: &'a [u8],
+pub(crate) struct Strings<'a> {
+    pub(crate) offsets: &'a [u32],
+    pub(crate) bytes: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug, ComponentType, Lower)]
 #[component(record)]
-pub(super) struct Dictionary<'a> {
-    pub(super) codes: &'a [u32],
-    pub(super) words: Strings<'a>,
+pub(crate) struct Dictionary<'a> {
+    pub(crate) codes: &'a [u32],
+    pub(crate) words: Strings<'a>,
 }
 
 #[derive(Clone, Copy, Debug, ComponentType, Lower)]
 #[component(variant)]
-pub(super) enum Values<'a> {
+pub(crate) enum Values<'a> {
     #[component(name = "boolean")]
     Boolean(&'a [u8]),
     #[component(name = "int64")]
@@ -57,21 +58,21 @@ pub(super) enum Values<'a> {
 
 #[derive(Clone, Copy, Debug, ComponentType, Lower)]
 #[component(record)]
-pub(super) struct Column<'a> {
-    pub(super) validity: Option<&'a [u8]>,
-    pub(super) values: Values<'a>,
+pub(crate) struct Column<'a> {
+    pub(crate) validity: Option<&'a [u8]>,
+    pub(crate) values: Values<'a>,
 }
 
 #[derive(Clone, Copy, Debug, ComponentType, Lower)]
 #[component(record)]
-pub(super) struct Rows<'a> {
-    pub(super) count: u32,
-    pub(super) columns: &'a [Column<'a>],
+pub(crate) struct Rows<'a> {
+    pub(crate) count: u32,
+    pub(crate) columns: &'a [Column<'a>],
 }
 
 #[derive(Clone, Copy, Debug, ComponentType, Lower)]
 #[component(variant)]
-pub(super) enum Parameter<'a> {
+pub(crate) enum Parameter<'a> {
     #[component(name = "boolean")]
     Boolean(bool),
     #[component(name = "int64")]
@@ -82,17 +83,24 @@ pub(super) enum Parameter<'a> {
     Utf8(&'a str),
 }
 
-/// What one unit adds to one group, as the guest claims it.
-#[derive(Clone, ComponentType, Lift)]
+/// What one unit adds to one group, as the guest claims it. It has no Debug: it is raw data.
+#[derive(Clone, ComponentType, Lift, Serialize, Deserialize)]
 #[component(record)]
-pub(crate) struct Contribution {
-    pub(crate) group: Vec<String>,
-    pub(crate) values: Vec<f64>,
+#[expect(missing_debug_implementations, reason = "raw data never reaches a log line")]
+pub struct Contribution {
+    /// One part per group column.
+    pub group: Vec<String>,
+    /// One number per measure that is not a count.
+    pub values: Vec<f64>,
 }
 
 /// One unit's answer. It has no Debug: it is raw data.
-pub(crate) enum Answer {
+#[derive(Serialize, Deserialize)]
+#[expect(missing_debug_implementations, reason = "raw data never reaches a log line")]
+pub enum Answer {
+    /// Of an analytical question.
     Contributions(Vec<Contribution>),
+    /// Of a list: the segment, if the unit is in.
     Selected(Option<u32>),
     /// The unit's run went wrong in some way that no one is told.
     Nothing,

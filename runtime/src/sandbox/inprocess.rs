@@ -1,0 +1,63 @@
+//! Asks a question in the tests' own process: the same engine, without the walls around it.
+
+use glovebox_sandbox::{Question, Spec, Ticker, Writer};
+
+use super::lower::Lowering;
+use super::{Ask, Asked, Figures, count};
+use crate::error::Result;
+use crate::privacy::Tally;
+use crate::provision::Unit;
+use crate::room::Slot;
+
+/// Memory for one unit.
+const UNIT_BYTES: usize = 32 << 20;
+
+/// A question that any number of threads may ask.
+pub(super) struct InProcess {
+    question: Question,
+    slots: Vec<Slot>,
+    _ticker: Ticker,
+}
+
+impl InProcess {
+    pub(super) fn new(component: &[u8], spec: Spec, slots: &[Slot], threads: u32) -> Self {
+        Self::of(Question::new(component, spec, threads).unwrap(), slots)
+    }
+
+    pub(super) fn of(question: Question, slots: &[Slot]) -> Self {
+        let _ticker = Ticker::of(&question);
+        Self { question, slots: slots.to_vec(), _ticker }
+    }
+
+    pub(super) fn ask_one(&self, unit: &Unit) -> Asked {
+        let mut answers = self.question.ask_all(lower(unit, &self.slots).bytes(), 1).unwrap();
+        answers.pop().unwrap()
+    }
+}
+
+impl Ask for &InProcess {
+    fn ask(&mut self, units: &[Unit], tally: &mut Tally) -> Result<Figures> {
+        let mut figures = Figures::default();
+        let answers = units.iter().map(|unit| self.ask_one(unit)).collect();
+        count(units, answers, tally, &mut figures);
+        Ok(figures)
+    }
+}
+
+/// One unit as it crosses to a worker.
+pub(super) struct Lowered(Vec<u64>, usize);
+
+impl Lowered {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..self.1]
+    }
+}
+
+pub(super) fn lower(unit: &Unit, slots: &[Slot]) -> Lowered {
+    let mut memory = vec![0_u64; UNIT_BYTES / 8];
+    let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
+    Lowering::default().write(&mut writer, unit, slots).unwrap();
+    let len = writer.len();
+    memory.truncate(len.div_ceil(8));
+    Lowered(memory, len)
+}

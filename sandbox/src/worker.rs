@@ -1,0 +1,192 @@
+//! The worker's side: a process that compiles one question, or asks one about units, until its host hangs up.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::denial::{Denial, Reason, Result};
+use crate::engine::{Question, Ticker, engine};
+use crate::message::{Reply, Task, receive, send};
+use crate::shared::View;
+use crate::walls::{Calls, Caps, Wall, close_behind, enclose, filter_calls};
+
+/// The first argument of a program that is to call [`serve`].
+pub const COMMAND: &str = "worker";
+
+/// What a host sends is as long as it must be; it is trusted.
+const ANY_LENGTH: u64 = u64::MAX;
+
+/// Threads of a process that compiles.
+const COMPILER_THREADS: usize = 2;
+
+/// What a worker is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Compile,
+    Ask,
+}
+
+impl Role {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Compile => "compile",
+            Self::Ask => "ask",
+        }
+    }
+}
+
+/// The arguments after [`COMMAND`] of a worker.
+pub(crate) fn arguments(role: Role, caps: &Caps) -> [String; 4] {
+    [role.as_str().into(), caps.address_bytes.to_string(), caps.data_bytes.to_string(), caps.cpu_seconds.to_string()]
+}
+
+fn read_arguments(arguments: &[String]) -> Option<(Role, Caps)> {
+    let [role, numbers @ ..] = arguments else { return None };
+    let role = [Role::Compile, Role::Ask].into_iter().find(|known| known.as_str() == role)?;
+    let numbers: Vec<u64> = numbers.iter().map(|number| number.parse().ok()).collect::<Option<_>>()?;
+    let [address_bytes, data_bytes, cpu_seconds] = numbers[..] else { return None };
+    Some((role, Caps { address_bytes, data_bytes, cpu_seconds }))
+}
+
+/// Serves as a worker until the host hangs up: tasks come by standard input, answers go to standard output, units lie in
+/// the file that is standard error. Returns whether the process ended as it should.
+#[must_use]
+pub fn serve(arguments: &[String]) -> bool {
+    read_arguments(arguments).is_some_and(|(role, caps)| match role {
+        Role::Compile => compile_one(&caps).is_ok(),
+        Role::Ask => ask_many(&caps).is_ok(),
+    })
+}
+
+/// The two pipes, without the buffers of the standard library.
+struct Host {
+    input: File,
+    output: File,
+}
+
+impl Host {
+    fn new() -> io::Result<Self> {
+        use std::os::fd::AsFd;
+        let input = io::stdin().as_fd().try_clone_to_owned()?.into();
+        let output = io::stdout().as_fd().try_clone_to_owned()?.into();
+        Ok(Self { input, output })
+    }
+
+    /// The next task; none when the host has hung up.
+    fn task(&mut self) -> io::Result<Option<(Task, Vec<u8>)>> {
+        match receive(&mut self.input, ANY_LENGTH) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            task => task.map(Some),
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply, bytes: &[u8]) -> io::Result<()> {
+        send(&mut self.output, reply, bytes)
+    }
+}
+
+fn compile_one(caps: &Caps) -> io::Result<()> {
+    let mut host = Host::new()?;
+    let mut walls = enclose(caps);
+    // Threads are started while they may be, and are there before the filter is.
+    rayon::ThreadPoolBuilder::new().num_threads(COMPILER_THREADS).build_global().map_err(io::Error::other)?;
+    rayon::broadcast(|_| ());
+    walls.extend(filter_calls(Calls::Load).is_ok().then_some(Wall::Seccomp));
+    host.reply(&Reply::Standing(walls), &[])?;
+    let Some((Task::Compile(limits), component)) = host.task()? else { return Ok(()) };
+    let compiled = engine(&limits, 1).and_then(|engine| {
+        engine.precompile_component(&component).map_err(|error| crate::engine::not_compiled(&error))
+    });
+    let (outcome, bytes) = compiled.map_or_else(|denial| (Err(denial), Vec::new()), |bytes| (Ok(()), bytes));
+    host.reply(&Reply::Compiled(outcome), &bytes)
+}
+
+fn ask_many(caps: &Caps) -> io::Result<()> {
+    let mut host = Host::new()?;
+    // The host's file, to be read and not to be written.
+    let units = View::of(&File::open("/proc/self/fd/2")?)?;
+    let mut walls = enclose(caps);
+    let clock = Clock::default();
+    let _ticker = clock.start();
+    walls.extend(filter_calls(Calls::Load).is_ok().then_some(Wall::Seccomp));
+    let filters = walls.contains(&Wall::Seccomp);
+    host.reply(&Reply::Standing(walls), &[])?;
+
+    let Some((Task::Load(spec), compiled)) = host.task()? else { return Ok(()) };
+    let loaded = engine(&spec.limits, 1).and_then(|engine| {
+        clock.ticks(&engine);
+        Question::of(&load(&engine, &compiled)?, spec)
+    });
+    let question = match loaded {
+        Ok(question) => question,
+        Err(denial) => return host.reply(&Reply::Loaded(Err(denial)), &[]),
+    };
+    clock.cancels(&question);
+    close_behind(filters)?;
+    host.reply(&Reply::Loaded(Ok(())), &[])?;
+
+    while let Some((Task::Ask { units: count, bytes }, _)) = host.task()? {
+        let batch = usize::try_from(bytes).ok().and_then(|bytes| units.bytes().get(..bytes));
+        let batch = batch.ok_or_else(|| Denial::failed("a batch is longer than the memory for it"));
+        let asked = batch.and_then(|batch| question.ask_all(batch, count as usize));
+        host.reply(&Reply::Asked(asked), &[])?;
+    }
+    Ok(())
+}
+
+#[expect(
+    unsafe_code,
+    reason = "compiled by this program from an approved component, and behind the walls all the same"
+)]
+fn load(engine: &Engine, compiled: &[u8]) -> Result<Component> {
+    // SAFETY: the bytes come from `precompile_component`, directly or through a cache that only the host can write and
+    // whose entries it authenticates. Were they anything else, they would run in a process that has nothing to lose.
+    unsafe { Component::deserialize(engine, compiled) }.map_err(|error| {
+        let remedy = "run again: the component is then compiled anew";
+        Denial::new(Reason::CompileFailed, format!("what was compiled cannot be loaded: {error}"), remedy)
+    })
+}
+
+/// The worker's clock: it lets calls end on time, and all of them when the host has hung up.
+#[derive(Clone, Default)]
+struct Clock {
+    engine: Arc<OnceLock<Engine>>,
+    cancelled: Arc<OnceLock<Arc<AtomicBool>>>,
+}
+
+impl Clock {
+    /// Starts the one thread besides the main one, while threads may be started.
+    fn start(&self) -> Ticker {
+        let clock = self.clone();
+        Ticker::start(move || clock.tick())
+    }
+
+    fn ticks(&self, engine: &Engine) {
+        let _ = self.engine.set(engine.clone());
+    }
+
+    fn cancels(&self, question: &Question) {
+        let _ = self.cancelled.set(question.cancelled());
+    }
+
+    fn tick(&self) {
+        let (Some(engine), cancelled) = (self.engine.get(), self.cancelled.get()) else { return };
+        if let Some(cancelled) = cancelled.filter(|_| has_hung_up()) {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+        engine.increment_epoch();
+    }
+}
+
+/// Whether nobody reads the answers any more.
+fn has_hung_up() -> bool {
+    let stdout = io::stdout();
+    let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut pipe, Some(&now)).is_ok() && pipe[0].revents().contains(PollFlags::ERR)
+}
