@@ -81,10 +81,10 @@ settings! {
         max_core_instance_size = 1 << 20,
         max_component_instance_size = 1 << 20,
         table_elements = TABLE_ELEMENTS_MAX,
-        // The part of memory that is reset by copying instead of by a system call. A short question touches little more:
-        // its stack, its data and the beginning of its heap.
-        linear_memory_keep_resident = 96 << 10,
-        table_keep_resident = 0,
+        // The part of memory and of each table that is reset by copying, never more of it than there is; a system call
+        // returns the rest. A question of the SDK starts with 128 KiB and a page of table, so it costs no system call.
+        linear_memory_keep_resident = 256 << 10,
+        table_keep_resident = 16 << 10,
         pagemap_scan = Enabled::No,
     }
     agreed {

@@ -67,7 +67,7 @@ impl Careless {
     #[must_use]
     #[expect(clippy::unwrap_used, reason = "for tests")]
     pub fn new(component: &[u8], spec: Spec) -> Self {
-        Self { question: Question::new(component, spec, 2).unwrap(), kept: Mutex::new(None) }
+        Self { question: Question::new(component, spec, 16).unwrap(), kept: Mutex::new(None) }
     }
 
     /// Asks about the one unit of a batch, in the instance that the last unit has left.

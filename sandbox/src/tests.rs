@@ -222,8 +222,8 @@ fn the_engines_profile() {
         pool.max_core_instance_size = 1048576
         pool.max_component_instance_size = 1048576
         pool.table_elements = 20000
-        pool.linear_memory_keep_resident = 98304
-        pool.table_keep_resident = 0
+        pool.linear_memory_keep_resident = 262144
+        pool.table_keep_resident = 16384
         pool.pagemap_scan = No
         pool.max_memory_size = agreed memory_bytes_per_unit
         store.core_instances_max = 16

@@ -50,12 +50,12 @@ pub use time::{Date, Timestamp};
 
 /// The heap of a question: what the rows of one unit and the work on them may take.
 ///
-/// It stands ready in the component's memory. A heap that grows on demand asks the system for memory at every call, and
-/// a fresh instance per unit makes that the better part of its cost. Pages that nobody touches cost nothing. What is
-/// freed is not used again: the instance ends with the call.
+/// It begins behind the component's data. Its first 64 KiB stand ready in the memory that every instance has, so that a
+/// short question never asks the system for any; a longer one grows, up to what was agreed. What is freed is not used
+/// again: the instance ends with the call.
 #[cfg(target_arch = "wasm32")]
 #[global_allocator]
-static HEAP: static_alloc::Bump<[u8; 12 << 20]> = static_alloc::Bump::uninit();
+static HEAP: mini_alloc::MiniAlloc = mini_alloc::MiniAlloc::INIT;
 
 /// What the `question!` macros expand to; not part of the interface.
 #[doc(hidden)]

@@ -98,10 +98,12 @@ fn flags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>> {
         format!("-Clink-arg=--wasm-ld-path={}", toolchain.linker.wasm_ld.display()),
         // No adapter: a question that would need WASI does not link, instead of importing it.
         "-Clink-arg=--wasi-adapter=none".into(),
-        // 32 KiB instead of 1 MiB: stack and heap begin in the part of memory that the host resets by copying. A question
-        // that needs more overflows into a trap, not into its data, because the stack comes first in memory.
+        // 32 KiB instead of 1 MiB, and 64 KiB of heap behind the data: the whole memory of a short question, 128 KiB, lies
+        // in the part that the host resets by copying, so that no instance costs a system call or a page fault. A question
+        // that needs more stack overflows into a trap, not into its data, because the stack comes first in memory.
         "-Clink-arg=-zstack-size=32768".into(),
         "-Clink-arg=--stack-first".into(),
+        "-Clink-arg=--initial-heap=65536".into(),
         // cargo does not look into the wrapper: without this it would keep what another wrapper has built.
         format!("--cfg=glovebox_wrapper_{}", &stamp::sha256_hex(WRAPPER.as_bytes())[..16]),
     ]);

@@ -3,14 +3,14 @@
 use glovebox_sandbox::{Question, Spec, Ticker, Writer};
 
 use super::lower::Lowering;
-use super::{Ask, Asked, Figures, count};
+use super::{Ask, Asked, Figures, count, nothing};
 use crate::error::Result;
 use crate::privacy::Tally;
 use crate::provision::Unit;
 use crate::room::Slot;
 
 /// Memory for one unit.
-const UNIT_BYTES: usize = 32 << 20;
+const UNIT_BYTES: usize = 64 << 20;
 
 /// A question that any number of threads may ask.
 pub(super) struct InProcess {
@@ -30,7 +30,8 @@ impl InProcess {
     }
 
     pub(super) fn ask_one(&self, unit: &Unit) -> Asked {
-        let mut answers = self.question.ask_all(lower(unit, &self.slots).bytes(), 1).unwrap();
+        let Some(lowered) = lower(unit, &self.slots) else { return nothing() };
+        let mut answers = self.question.ask_all(lowered.bytes(), 1).unwrap();
         answers.pop().unwrap()
     }
 }
@@ -53,11 +54,12 @@ impl Lowered {
     }
 }
 
-pub(super) fn lower(unit: &Unit, slots: &[Slot]) -> Lowered {
+pub(super) fn lower(unit: &Unit, slots: &[Slot]) -> Option<Lowered> {
     let mut memory = vec![0_u64; UNIT_BYTES / 8];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
-    Lowering::default().write(&mut writer, unit, slots).unwrap();
+    // As for a worker: what has no room there has none in an instance.
+    Lowering::default().write(&mut writer, unit, slots).ok()?;
     let len = writer.len();
     memory.truncate(len.div_ceil(8));
-    Lowered(memory, len)
+    Some(Lowered(memory, len))
 }

@@ -22,12 +22,12 @@ impl CarelessHost {
 
     /// In the instance that the last unit has left.
     pub(super) fn ask(&self, unit: &Unit) -> Told {
-        told(self.host.ask(lower(unit, &self.slots).bytes()).into())
+        told(lower(unit, &self.slots).map_or(Said::Nothing, |unit| self.host.ask(unit.bytes()).into()))
     }
 
     /// In an instance of its own.
     pub(super) fn ask_alone(&self, unit: &Unit) -> Told {
-        told(self.host.ask_alone(lower(unit, &self.slots).bytes()).into())
+        told(lower(unit, &self.slots).map_or(Said::Nothing, |unit| self.host.ask_alone(unit.bytes()).into()))
     }
 }
 
