@@ -69,7 +69,19 @@ impl Program {
 
 /// Compiles a component in a process of its own. The bytes are for [`Worker::load`] alone.
 pub fn compile(program: &Program, component: &[u8], limits: &Limits, may_lack: &[Wall]) -> Result<Vec<u8>> {
-    let caps = Caps { address_bytes: RESERVED_BYTES, data_bytes: COMPILE_DATA_BYTES, cpu_seconds: COMPILE_CPU_SECONDS };
+    compile_within(program, component, limits, may_lack, [COMPILE_CPU_SECONDS, COMPILE_DATA_BYTES])
+}
+
+/// With so many seconds of the processor and so many bytes of memory, for tests.
+#[doc(hidden)]
+pub fn compile_within(
+    program: &Program,
+    component: &[u8],
+    limits: &Limits,
+    may_lack: &[Wall],
+    [cpu_seconds, data_bytes]: [u64; 2],
+) -> Result<Vec<u8>> {
+    let caps = Caps { address_bytes: RESERVED_BYTES, data_bytes, cpu_seconds };
     let mut process = Process::start(program, Role::Compile, &caps, Stdio::null())?;
     require(&process.walls, may_lack)?;
     let said = process.say(&Task::Compile(limits.clone()), component);
@@ -90,6 +102,7 @@ pub struct Worker {
     process: Process,
     region: Region,
     limits: Limits,
+    slack: Duration,
 }
 
 impl Worker {
@@ -109,7 +122,7 @@ impl Worker {
         // A worker has nothing to say to people, so its third standard stream is its memory: no code runs between the
         // fork and the new program.
         let process = Process::start(program, Role::Ask, &caps, Stdio::from(file))?;
-        Ok(Self { process, region, limits: limits.clone() })
+        Ok(Self { process, region, limits: limits.clone(), slack: SLACK })
     }
 
     /// The walls that stand, as the worker found before it read anything.
@@ -140,14 +153,21 @@ impl Worker {
         let time = Duration::from_millis(self.limits.milliseconds_per_unit.saturating_mul(u64::from(count)));
         let answer = self.limits.answer_bytes_per_unit.saturating_mul(2).saturating_add(ANSWER_OVERHEAD_BYTES);
         let most = REPLY_BYTES_MAX.saturating_add(answer.saturating_mul(u64::from(count)));
-        match self.process.hear(time.saturating_add(SLACK), most)? {
+        match self.process.hear(time.saturating_add(self.slack), most)? {
             (Reply::Asked(Ok(answers)), _) if answers.len() == units => Ok(answers),
             (Reply::Asked(Err(denial)), _) => Err(denial.from_stranger()),
             _ => Err(self.process.talks_nonsense()),
         }
     }
 
+    /// For tests that do not want to wait.
+    #[doc(hidden)]
+    pub const fn set_slack(&mut self, slack: Duration) {
+        self.slack = slack;
+    }
+
     /// The process, for tests that disturb it.
+    #[doc(hidden)]
     #[must_use]
     pub fn process_id(&self) -> u32 {
         self.process.child.id()

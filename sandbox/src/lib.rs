@@ -31,7 +31,7 @@ pub use batch::{Full, Writer};
 pub use contract::{Answer, Contribution};
 pub use denial::{Denial, Reason, Result};
 pub use engine::{Asked, Question, Ticker};
-pub use host::{Program, Worker, compile};
+pub use host::{Program, Worker, compile, compile_within};
 pub use isa::isa;
 pub use profile::{profile, profile_sha256};
 pub use screen::screen;

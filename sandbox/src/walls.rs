@@ -230,3 +230,6 @@ fn failed() -> Result<BpfProgram, seccompiler::BackendError> {
 fn only(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?])
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 
 mod strace;
 
+pub(crate) use strace::traced;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

@@ -46,7 +46,7 @@ fn kill(room: &Fixture, arguments: &[&str], call: &str, number: u32) -> bool {
 }
 
 /// The program in this room, to which something happens right before every call of these kinds.
-pub(super) fn traced(room: &Fixture, calls: &str, what: &str) -> Command {
+pub(crate) fn traced(room: &Fixture, calls: &str, what: &str) -> Command {
     let program = room.command();
     // What a killed run leaves of its private folder goes with the room.
     let temporary = room.state().with_file_name("tmp");

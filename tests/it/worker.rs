@@ -1,0 +1,353 @@
+//! Step 3's processes: what a worker has, what becomes of a run when one ends, and what a kernel without a wall means.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use glovebox_sandbox::testing::{MEASURE, WIT, encode, module};
+use glovebox_sandbox::{Answer, ColumnType, Denial, Kind, Limits, Program, Question, Reason, Spec, Wall, Worker};
+use glovebox_sandbox::{compile, compile_within};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::crash::traced;
+use crate::support::{CONTROLS, Fixture, text};
+
+/// Takes a number of turns that is a row's value; traps at 13, never ends at 14.
+const TURNS: &str = "
+    (local $left i64)
+    (local.set $left (i64.load (i32.load offset=12 (i32.load offset=4 (local.get 2)))))
+    (if (i64.eq (local.get $left) (i64.const 13)) (then unreachable))
+    (if (i64.eq (local.get $left) (i64.const 14)) (then (loop $on (br $on))))
+    (loop $on
+        (local.set $left (i64.sub (local.get $left) (i64.const 1)))
+        (br_if $on (i64.gt_s (local.get $left) (i64.const 0))))";
+
+fn program() -> Program {
+    Program::at(env!("CARGO_BIN_EXE_glovebox"))
+}
+
+fn component(body: &str) -> Vec<u8> {
+    encode(WIT, "analytical-question", wat::parse_str(module(MEASURE, body)).unwrap())
+}
+
+fn spec() -> Spec {
+    Spec {
+        kind: Kind::Analytical,
+        limits: Limits { fuel_per_unit: 1 << 40, milliseconds_per_unit: 5_000, ..Limits::default() },
+        parameters: Vec::new(),
+        slots: vec![vec![ColumnType::Int64]],
+    }
+}
+
+fn worker(body: &str, spec: &Spec) -> Worker {
+    let code = compile(&program(), &component(body), &spec.limits, &[]).unwrap();
+    let mut worker = Worker::start(&program(), &spec.limits, 600).unwrap();
+    worker.load(&code, spec, &[]).unwrap();
+    worker
+}
+
+/// Units of one row each.
+fn write(writer: &mut glovebox_sandbox::Writer<'_>, values: &[i64]) -> usize {
+    for value in values {
+        writer.rows(1).unwrap();
+        writer.list::<u8>(&[]).unwrap();
+        writer.list(&[*value]).unwrap();
+    }
+    writer.len()
+}
+
+fn ask(worker: &mut Worker, values: &[i64]) -> Result<Vec<(bool, u64)>, Denial> {
+    let bytes = write(&mut worker.batch(), values);
+    let answers = worker.ask(values.len(), bytes)?;
+    Ok(answers.iter().map(|asked| (matches!(asked.answer, Answer::Nothing), asked.fuel)).collect())
+}
+
+/// The same answers and the same fuel, however units are cut into batches, in a worker and in this process, twice.
+#[test]
+fn answers_and_fuel_do_not_depend_on_batches_or_processes() {
+    let spec = Spec { limits: Limits { fuel_per_unit: 20_000, ..Limits::default() }, ..spec() };
+    let values: Vec<i64> = (0..60).map(|at| at * 37 % 100).collect();
+    let here = Question::new(&component(TURNS), spec.clone(), 1).unwrap();
+    let mut memory = vec![0_u64; 1 << 14];
+    let mut writer = glovebox_sandbox::Writer::new(bytemuck::cast_slice_mut(&mut memory));
+    let bytes = write(&mut writer, &values);
+    let expected: Vec<(bool, u64)> = here
+        .ask_all(&bytemuck::cast_slice(&memory)[..bytes], values.len())
+        .unwrap()
+        .iter()
+        .map(|asked| (matches!(asked.answer, Answer::Nothing), asked.fuel))
+        .collect();
+    assert_eq!(expected.iter().filter(|(is_nothing, _)| *is_nothing).count(), 2, "one traps, one never ends");
+    for size in [1, 7, 60] {
+        let mut worker = worker(TURNS, &spec);
+        for _ in 0..2 {
+            let found: Vec<_> = values.chunks(size).flat_map(|chunk| ask(&mut worker, chunk).unwrap()).collect();
+            assert_eq!(found, expected, "batches of {size}");
+        }
+    }
+}
+
+/// The kernel's own word for what the worker said of itself, while it is asked.
+#[test]
+fn the_walls_stand() {
+    let mut worker = worker(TURNS, &spec());
+    ask(&mut worker, &[1]).unwrap();
+    assert_eq!(worker.walls(), Wall::ALL);
+    let process = PathBuf::from(format!("/proc/{}", worker.process_id()));
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    let has = |line: &str| status.lines().any(|found| found.split_whitespace().collect::<Vec<_>>().join(" ") == line);
+    // Three filters: while loading, what fails while loading, while asking.
+    for line in ["NoNewPrivs: 1", "Seccomp: 2", "Seccomp_filters: 3", "Threads: 2"] {
+        assert!(has(line), "{line} in {status}");
+    }
+    let limits = fs::read_to_string(process.join("limits")).unwrap();
+    for limit in ["Max core file size", "Max open files", "Max file size", "Max locked memory"] {
+        let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
+        let set: Vec<&str> = line[limit.len()..].split_whitespace().take(2).collect();
+        assert_eq!(set, ["0", "0"], "{line}");
+    }
+    for limit in ["Max cpu time", "Max data size", "Max address space"] {
+        let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
+        assert!(!line.contains("unlimited"), "{line}");
+    }
+}
+
+/// Only the same user may look, and only where that is root, for a worker's memory is nobody's to read.
+#[test]
+fn a_worker_has_no_file_but_its_pipes_and_its_memory_and_no_environment() {
+    let mut worker = worker(TURNS, &spec());
+    ask(&mut worker, &[1]).unwrap();
+    let process = PathBuf::from(format!("/proc/{}", worker.process_id()));
+    let Ok(files) = fs::read_dir(process.join("fd")) else {
+        assert_ne!(fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own)).unwrap(), 0);
+        return;
+    };
+    let kinds: BTreeSet<String> = files
+        .map(|file| fs::read_link(file.unwrap().path()).unwrap().to_string_lossy().into_owned())
+        .map(|target| target.split([':', ' ']).next().unwrap().to_owned())
+        .collect();
+    let own = ["/memfd", "pipe"].map(str::to_owned);
+    assert!(kinds.iter().all(|kind| own.contains(kind)), "{kinds:?}");
+    assert_eq!(fs::read(process.join("environ")).unwrap(), b"");
+    assert_eq!(fs::read_link(process.join("cwd")).unwrap(), PathBuf::from("/"));
+}
+
+fn signal(process: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Whatever ends a worker, its host is told, and goes on with another.
+#[test]
+fn a_worker_that_ends_is_a_refusal() {
+    for (name, told) in [("KILL", "signal: 9"), ("SEGV", "signal: 11"), ("ABRT", "signal: 6"), ("SYS", "signal: 31")] {
+        let mut worker = worker(TURNS, &spec());
+        ask(&mut worker, &[1]).unwrap();
+        signal(worker.process_id(), name);
+        let denial = ask(&mut worker, &[1]).unwrap_err();
+        assert_eq!(denial.reason(), Reason::SandboxFailed);
+        assert!(denial.fact().contains(told), "{name}: {}", denial.fact());
+    }
+    ask(&mut worker(TURNS, &spec()), &[1]).unwrap();
+}
+
+/// A worker that does not answer is ended when its units' time is over.
+#[test]
+fn a_worker_that_hangs_is_a_refusal() {
+    let spec = Spec { limits: Limits { milliseconds_per_unit: 1, ..Limits::default() }, ..spec() };
+    let mut worker = worker(TURNS, &spec);
+    worker.set_slack(Duration::from_millis(200));
+    signal(worker.process_id(), "STOP");
+    let denial = ask(&mut worker, &[1]).unwrap_err();
+    assert!(denial.fact().contains("gave no answer"), "{}", denial.fact());
+    assert!(ask(&mut worker, &[1]).is_err(), "it is gone");
+}
+
+/// The worker's own clock ends a call that the host would wait for, and says why.
+#[test]
+fn a_call_ends_with_its_time() {
+    let spec = Spec { limits: Limits { milliseconds_per_unit: 50, ..spec().limits }, ..spec() };
+    let denial = ask(&mut worker(TURNS, &spec), &[1, 14, 1]).unwrap_err();
+    assert_eq!(denial.reason(), Reason::TimedOut);
+}
+
+/// A worker ends with its host, in the middle of a call too: nobody is left who could end it.
+#[test]
+fn a_worker_does_not_outlive_its_host() {
+    let room = Fixture::new();
+    let agreement =
+        room.agreed("evil", &["--set", "attack=spin", "--set", "only_unit_with=-1", "--destination", "sheets"]);
+    room.forge(&agreement, |terms| {
+        terms["limits"]["fuel_per_unit"] = (1_u64 << 50).into();
+        terms["limits"]["milliseconds_per_unit"] = 3_600_000.into();
+    });
+    let mut run = room.command();
+    run.args(["run", &agreement, "--json"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut run = run.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let worker = loop {
+        // The one that computes for more than a second is in the call that does not end.
+        if let Some(busy) = children(run.id()).into_iter().find(|child| processor_ticks(*child) > 100) {
+            break busy;
+        }
+        assert!(Instant::now() < deadline, "no worker computes");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    run.kill().unwrap();
+    run.wait().unwrap();
+    while is_there(worker) {
+        assert!(Instant::now() < deadline, "the worker is still there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn is_there(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| !status.contains("State:\tZ"))
+}
+
+/// What a process has computed, in hundredths of a second.
+fn processor_ticks(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields.get(11).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+/// A component that takes the compiler more than it may have is one refusal. 4,000 blocks, each with a table of as many.
+#[test]
+fn a_component_that_compiles_without_end_is_a_refusal() {
+    let depth = 3_000;
+    let targets: String = (0..depth).map(|at| format!(" {at}")).collect();
+    let body = format!(
+        "{} {} {}",
+        "(block ".repeat(depth),
+        format!("(br_table{targets} (local.get 0))").repeat(40),
+        ")".repeat(depth)
+    );
+    let heavy = component(&body);
+    let within = |cpu, data| compile_within(&program(), &heavy, &Limits::default(), &[], [cpu, data]);
+    assert!(within(90, 2 << 30).is_ok(), "the reference: with enough of both it compiles");
+    for (what, refused) in [("time", within(1, 2 << 30)), ("memory", within(90, 48 << 20))] {
+        let denial = refused.expect_err(what);
+        assert_eq!(denial.reason(), Reason::CompileFailed, "{what}: {denial}");
+        assert!(denial.fact().contains("a worker process ended"), "{what}: {denial}");
+    }
+}
+
+/// A kernel without Landlock, or without filters, as the program sees it.
+fn without(room: &Fixture, call: &str, agreement: &str) -> serde_json::Value {
+    let output = traced(room, call, "error=ENOSYS")
+        .args(["run", agreement, "--json", "--threads", "1", "--sort-memory", "64"])
+        .output()
+        .expect("strace does not start: install the package strace");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+const LACKING: &str = "sandbox = { may_lack = [\"landlock\"] }";
+
+#[test]
+fn where_a_wall_is_missing_nothing_runs_and_nothing_is_charged() {
+    let room = Fixture::new();
+    let agreement = room.agreed("reach", &[]);
+    for (call, wall) in
+        [("landlock_create_ruleset", "landlock"), ("seccomp", "seccomp"), ("prctl", "no-new-privileges")]
+    {
+        let spent = room.spent();
+        let ran = without(&room, call, &agreement);
+        assert_eq!(ran["code"], "WALL_MISSING", "{ran}");
+        assert!(text(&ran["fact"]).contains(wall), "{ran}");
+        assert_eq!(ran["charges"], serde_json::json!([]));
+        assert_eq!(room.spent(), spent);
+    }
+    // The reference: the same run where nothing is missing.
+    let released = room.released(&agreement);
+    assert_eq!(released.record["sandbox"]["walls"].as_array().map(Vec::len), Some(Wall::ALL.len()));
+}
+
+#[test]
+fn owners_may_agree_to_do_without_a_wall_and_the_receipt_says_so() {
+    let room = Fixture::with_controls(&format!("{CONTROLS}, {LACKING}"));
+    let agreement = room.agreed("reach", &[]);
+    let ran = without(&room, "landlock_create_ruleset", &agreement);
+    assert_eq!(ran["decision"], "released", "{ran}");
+    let record = room.record(&text(&ran["receipt"]));
+    assert_eq!(record["sandbox"]["walls"], serde_json::json!(["no-new-privileges", "limits", "seccomp"]));
+    assert!(text(&record["sandbox"]["isa"]).starts_with(std::env::consts::ARCH));
+    let ran = without(&room, "seccomp", &room.agreed("reach", &[]));
+    assert_eq!(ran["code"], "WALL_MISSING", "another wall than the agreed one: {ran}");
+}
+
+/// The strictest of all owners wins.
+#[test]
+fn one_owner_alone_cannot_do_without_a_wall() {
+    let room = Fixture::with_controls(&format!("{CONTROLS}, {LACKING}"));
+    room.edit("room.toml", &format!(", {LACKING}"), "");
+    let agreement = room.agreed("reach", &[]);
+    assert_eq!(without(&room, "landlock_create_ruleset", &agreement)["code"], "WALL_MISSING");
+}
+
+/// The processes that a process has started.
+fn children(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()).collect()
+}
+
+/// How often the worker of a run is killed, at a random point each; `cargo xtask audit` asks for more.
+fn kills() -> u32 {
+    std::env::var("GLOVEBOX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20)
+}
+
+/// A worker is killed at random points of many runs: each run is released and charged once, or refused and harmless.
+#[test]
+fn a_run_whose_worker_is_killed_is_released_and_charged_once_or_harmless() {
+    let room = Fixture::with_controls("epsilon = 0.01, k_min = 1, lifetime = { epsilon = 100.0, delta = 1e-3 }");
+    let mut random = ChaCha8Rng::seed_from_u64(20_261_123);
+    let (mut released, mut refused, mut withheld, mut killed) = (0, 0, 0, 0);
+    // As long as runs take here, so that every part of one is hit.
+    let start = Instant::now();
+    room.run(&room.agreed("reach", &[])).succeeded();
+    let whole = start.elapsed();
+    for _ in 0..kills() {
+        let agreement = room.agreed("reach", &[]);
+        room.renew_data();
+        let (outputs, spent) = (room.outputs(), room.spent());
+        let mut run = room.command();
+        run.args(["run", &agreement, "--json", "--threads", "1", "--sort-memory", "64"]);
+        let run = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX)));
+        for child in children(run.id()) {
+            // It may have ended by itself meanwhile.
+            killed += u32::from(Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
+        }
+        let output = run.wait_with_output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the host goes on and tells");
+        let charges = told["charges"].as_array().map_or(0, Vec::len);
+        match (told["decision"].as_str(), told["code"].as_str()) {
+            (Some("released"), _) => {
+                released += 1;
+                assert_eq!(charges, 2, "each account once: {told}");
+                assert_eq!(room.outputs().len(), outputs.len() + 1);
+            }
+            (_, Some("SANDBOX_FAILED" | "COMPILE_FAILED")) => {
+                refused += 1;
+                assert_eq!((charges, &room.spent(), &room.outputs()), (0, &spent, &outputs), "{told}");
+            }
+            (_, Some("WITHHELD")) => {
+                withheld += 1;
+                assert_eq!((charges, &room.outputs()), (2, &outputs), "{told}");
+            }
+            _ => panic!("{told}"),
+        }
+        room.verify(&text(&told["receipt"])).expect("the receipt verifies");
+    }
+    room.glovebox(&["log", "verify", "--json"]).succeeded();
+    println!(
+        "hostile L | a worker killed at {} random points ({killed} hits) | \
+         released {released}, refused {refused}, withheld and charged {withheld}",
+        kills()
+    );
+    assert_eq!(released + refused + withheld, kills());
+}
