@@ -16,6 +16,8 @@ use glovebox::{
     Clock, Holder, MemberKind, Principal, Proposal, Random, Request, agree, approve, bench, load_key, new_key,
     open_room, registry_status, run, sign_registry, trust_room,
 };
+use glovebox_sandbox::testing::{MEASURE, WIT, encode, module};
+use glovebox_sandbox::{Kind, Limits, Program, Spec, Worker, compile};
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -51,9 +53,11 @@ fn main() -> Result<()> {
 
     say("the sealed path against bare instances, on one core");
     let mut sealed = Vec::new();
+    let mut in_two = Vec::new();
     let mut bare = Vec::new();
     for _ in 0..ROUNDS {
-        sealed.push(bench::sealed_units_per_second(&once, "agreements/reach-r1", Path::new(WORKER))?);
+        sealed.push(sealed_in(&once, 1)?);
+        in_two.push(sealed_in(&once, 2)?);
         bare.push(bench::bare_instances_per_second(&once, "agreements/nothing-r1", UNITS)?);
     }
     say("whole runs against plain DataFusion, on all cores");
@@ -68,6 +72,10 @@ fn main() -> Result<()> {
     say("peak memory at 1x and at 10x input");
     let memory = [peak_memory_mib(&once, UNITS)?, peak_memory_mib(&tenfold, 10 * UNITS)?];
 
+    say("guests that touch 1, 16 and 256 pages");
+    let touched = touched_pages()?;
+    say("short runs, with and without compiled code at hand");
+    let [cold, warm] = cold_runs(&folder.path().join("small"), &questions)?;
     say("noise, on one core");
     let noise: Vec<[f64; 2]> = (0..ROUNDS).map(|_| bench::noise_samples_per_second()).collect();
     let of = |which: usize| median(&noise.iter().map(|rates| rates[which]).collect::<Vec<_>>()).round();
@@ -78,6 +86,10 @@ fn main() -> Result<()> {
         "sealed_units_per_second_per_core": median(&sealed).round(),
         "bare_instances_per_second_per_core": median(&bare).round(),
         "sealed_vs_bare_instantiate": ratio(&sealed, &bare),
+        "scaling_2_cores": ratio(&in_two, &sealed),
+        "touched_pages": touched,
+        "cold_run_ms": cold.round(),
+        "cold_run_ms_warm_cache": warm.round(),
         "run_rows_per_second": median(&whole).round(),
         "datafusion_rows_per_second": median(&native).round(),
         "run_vs_datafusion": ratio(&whole, &native),
@@ -144,6 +156,101 @@ fn lay_room(room: &Path, questions: &Path, units: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Units per second through so many workers.
+fn sealed_in(room: &Path, workers: usize) -> Result<f64> {
+    Ok(bench::sealed_units_per_second(room, "agreements/reach-r1", Path::new(WORKER), workers)?)
+}
+
+/// Units per second and core of guests that write to so many pages of 4 KiB, through a worker.
+fn touched_pages() -> Result<serde_json::Value> {
+    const CHUNK: usize = 256;
+    let spec = Spec { kind: Kind::Analytical, limits: Limits::default(), parameters: Vec::new(), slots: vec![vec![]] };
+    let program = Program::at(WORKER);
+    let mut rates = serde_json::Map::new();
+    for pages in [1, 16, 256] {
+        let code = compile(&program, &toucher(pages)?, &spec.limits, &[])?;
+        let mut worker = Worker::start(&program, &spec.limits, 3_600)?;
+        worker.load(&code, &spec, &[])?;
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            let chunks = if pages > 16 { 8 } else { 80 };
+            for _ in 0..chunks {
+                let mut batch = worker.batch();
+                (0..CHUNK).try_for_each(|_| batch.rows(1)).map_err(|_| "the batch is full")?;
+                let bytes = batch.len();
+                worker.ask(CHUNK, bytes)?;
+            }
+            rounds.push((chunks * CHUNK) as f64 / start.elapsed().as_secs_f64());
+        }
+        rates.insert(pages.to_string(), median(&rounds).round().into());
+    }
+    Ok(rates.into())
+}
+
+/// Grows to hold so many pages, and writes to each.
+fn toucher(pages: usize) -> Result<Vec<u8>> {
+    let body = format!(
+        "(local $at i32)
+         (drop (memory.grow (i32.const {})))
+         (local.set $at (i32.const 4096))
+         (loop $on
+             (i32.store (local.get $at) (i32.const 1))
+             (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+             (br_if $on (i32.le_u (local.get $at) (i32.const {}))))",
+        pages * 4096 / 65_536,
+        pages * 4096
+    );
+    Ok(encode(WIT, "analytical-question", wat::parse_str(module(MEASURE, &body))?))
+}
+
+/// A component of at least 200 KiB, most of which is code that no call reaches.
+fn large() -> Result<Vec<u8>> {
+    let work = "(local.set 0 (i32.add (i32.mul (local.get 0) (i32.const 31)) (i32.const 7)))".repeat(20);
+    let functions: String =
+        (0..1_000).map(|_| format!("(func (param i32) (result i32) {work} (local.get 0))")).collect();
+    let module = module(MEASURE, "");
+    let module = format!("{} {functions})", module.strip_suffix(')').ok_or("the module ends")?);
+    let component = encode(WIT, "analytical-question", wat::parse_str(module)?);
+    if component.len() < 200 << 10 { Err(format!("{} bytes", component.len()).into()) } else { Ok(component) }
+}
+
+/// Milliseconds of the whole program over a thousand units, from its start to its end: with nothing compiled, and with
+/// compiled code at hand. A run ends with its release slot, a tenth of a second here.
+fn cold_runs(room: &Path, questions: &Path) -> Result<[f64; 2]> {
+    const UNITS: usize = 1_000;
+    let own = room.with_extension("questions");
+    fs::create_dir_all(&own)?;
+    for file in ["reach.wasm", "reach.toml", "nothing.toml"] {
+        fs::copy(questions.join(file), own.join(file))?;
+    }
+    fs::write(own.join("nothing.wasm"), large()?)?;
+    lay_room(room, &own, UNITS)?;
+    let (mut cold, mut warm) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        match fs::remove_dir_all(state(room).join("compiled")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        for times in [&mut cold, &mut warm] {
+            // Other bytes, or the answer would be that of the run before.
+            write_purchases(&room.join("data/retailer/purchases.parquet"), UNITS)?;
+            let start = Instant::now();
+            let mut program = Command::new(WORKER);
+            program
+                .args(["--json", "run", "agreements/nothing-r1", "--key", "runtime.pem", "--state"])
+                .arg(state(room));
+            let ended = program.current_dir(room).stdout(Stdio::null()).status()?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+            if !ended.success() {
+                return Err(format!("the measured run ended with {ended}").into());
+            }
+            fs::remove_dir_all(room.join("out"))?;
+        }
+    }
+    Ok([median(&cold), median(&warm)])
 }
 
 /// What the host remembers of a room, beside it.

@@ -277,6 +277,11 @@ fn write_summary(
         limits.milliseconds_per_unit / 1_000,
         agreement.unit
     )?;
+    let may_lack = &agreement.controls.sandbox.may_lack;
+    if !may_lack.is_empty() {
+        let walls = may_lack.iter().map(|wall| wall.as_str()).collect::<Vec<_>>().join(", ");
+        writeln!(text, "  (in processes that a host's kernel may confine without: {walls})")?;
+    }
     writeln!(text, "\nWhat can leave, to {} ({}):", agreement.destination.recipient, agreement.destination.folder)?;
     match manifest.kind {
         Kind::Analytical => write_groups(text, manifest, mechanism)?,

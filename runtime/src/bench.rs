@@ -19,18 +19,18 @@ use crate::random::Random;
 use crate::receipt::Trace;
 use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
 
-/// Units per second and core of an agreement's question over all of its units, which are read beforehand.
-pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path) -> Result<f64> {
+/// Units per second of an agreement's question over all of its units, which are read beforehand, in so many workers.
+pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<f64> {
     let dir = crate::open_room(room)?;
     let approved = admit(&dir, agreement)?;
     let resources = Resources { memory_bytes: 1 << 30, threads: 1 };
     let (program, compiled) = (Program::at(worker), Compiled::none());
-    let grounds = Grounds { program: &program, compiled: &compiled, workers: 1, cpu_seconds: 3_600 };
+    let grounds = Grounds { program: &program, compiled: &compiled, workers, cpu_seconds: 3_600 };
     let mut sandbox = Sandbox::start(&approved, &grounds)?;
     let host = HostKey::none();
     let destination = host.destination("bench", "bench");
     let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
-    let mut tally = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
+    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
     let mut units: Vec<Vec<Unit>> = Vec::new();
     let snapshot = provision::snapshot(&approved, &dir)?;
     let mut stream = provision::provision(approved, &dir, &resources, &snapshot)?.read()?.units;
@@ -39,9 +39,8 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path) -> R
     }
     let count: usize = units.iter().map(Vec::len).sum();
     let start = Instant::now();
-    for chunk in &units {
-        sandbox.ask_all(chunk, &mut tally)?;
-    }
+    let mut chunks = units.into_iter();
+    sandbox.ask_all(&empty, || Ok(chunks.next()))?;
     Ok(per_second(count, start))
 }
 

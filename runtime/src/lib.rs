@@ -11,7 +11,8 @@
 //!
 //! [`run()`] is that path on one page. Beside it stand the agreed terms ([`room`]), what people sign ([`signing`]), the
 //! room's log ([`journal`]) and the only two sources of non-determinism ([`Clock`], [`Random`]). Formats and rules of
-//! signatures, registries and logs are a crate of their own, `glovebox-trust`.
+//! signatures, registries and logs are a crate of their own, `glovebox-trust`; so is what runs questions,
+//! `glovebox-sandbox`.
 
 mod run;
 

@@ -60,23 +60,19 @@ pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Reh
     let host = HostKey::none();
     let destination = host.destination(&agreement.room, &agreement.destination.id);
     let setting = Arc::new(Setting::new(&agreement, &host, destination));
-    let mut tally = Tally::new(&manifest, &agreement.controls, setting);
     let words = Words::of(&manifest);
     let mut random = Random::from_seed(seed_of(seed));
-    let (mut trapped, mut fuel, mut memory) = (0, 0, 0);
-    for first in (0..units).step_by(CHUNK as usize) {
-        let chunk = words.units(&manifest.slots, first..units.min(first + CHUNK), &mut random)?;
-        let figures = sandbox.ask_all(&chunk, &mut tally)?;
-        (trapped, fuel) = (trapped + figures.trapped, fuel + figures.fuel);
-        memory = figures.memory_bytes_max.max(memory);
-    }
+    let mut chunks = (0..units).step_by(CHUNK as usize).map(|first| first..units.min(first + CHUNK));
+    let empty = Tally::new(&manifest, &agreement.controls, setting);
+    let (tally, figures) = sandbox
+        .ask_all(&empty, || chunks.next().map(|chunk| words.units(&manifest.slots, chunk, &mut random)).transpose())?;
     let exact = tally.clone().of_made_up_units(&manifest, &agreement.controls).map(|table| preview_of(&table));
     let released = tally.release(&manifest, &agreement.controls, &mut random).map(|(table, _)| preview_of(&table));
     Ok(Rehearsal {
         units,
-        trapped,
-        fuel: [fuel / units.max(1), agreement.limits.fuel_per_unit],
-        memory_bytes: [memory, agreement.limits.memory_bytes_per_unit],
+        trapped: figures.trapped,
+        fuel: [figures.fuel / units.max(1), agreement.limits.fuel_per_unit],
+        memory_bytes: [figures.memory_bytes_max, agreement.limits.memory_bytes_per_unit],
         released,
         exact,
     })

@@ -88,10 +88,14 @@ impl Sandbox {
         Wall::ALL.into_iter().filter(stands).collect()
     }
 
-    /// Asks about units one after the other, in one worker.
-    pub(crate) fn ask_all(&mut self, units: &[Unit], tally: &mut Tally) -> Result<Figures> {
-        let first = self.workers.first_mut().ok_or_else(|| failed("there is no worker"))?;
-        Asker::new(first, &self.slots).ask(units, tally)
+    /// Asks about every unit of a stream, in all workers.
+    pub(crate) fn ask_all(
+        &mut self,
+        empty: &Tally,
+        next: impl FnMut() -> Result<Option<Vec<Unit>>>,
+    ) -> Result<(Tally, Figures)> {
+        let askers = self.workers.iter_mut().map(|worker| Asker::new(worker, &self.slots));
+        ask_in_parallel(askers.collect(), empty, next)
     }
 }
 
@@ -109,12 +113,10 @@ pub(crate) fn spec(manifest: &Manifest, parameters: &[Value], limits: &Limits) -
 /// Runs the question over every unit, in all workers. The budget has been charged by now.
 ///
 /// The figures are exact, so they are for the auditor's eyes alone.
-pub(crate) fn execute(sandbox: Sandbox, funded: Funded, setting: &Arc<Setting>) -> Result<(RawOutput, Figures)> {
-    let Sandbox { mut workers, slots } = sandbox;
+pub(crate) fn execute(mut sandbox: Sandbox, funded: Funded, setting: &Arc<Setting>) -> Result<(RawOutput, Figures)> {
     let Provisioned { approved, mut units } = funded.into_provisioned();
     let empty = Tally::new(approved.manifest(), &approved.agreement().controls, Arc::clone(setting));
-    let askers = workers.iter_mut().map(|worker| Asker::new(worker, &slots));
-    let (tally, figures) = ask_in_parallel(askers.collect(), &empty, || units.next_chunk())?;
+    let (tally, figures) = sandbox.ask_all(&empty, || units.next_chunk())?;
     Ok((RawOutput::new(approved, tally), figures))
 }
 

@@ -57,10 +57,22 @@ fn read_arguments(arguments: &[String]) -> Option<(Role, Caps)> {
 /// the file that is standard error. Returns whether the process ended as it should.
 #[must_use]
 pub fn serve(arguments: &[String]) -> bool {
+    close_inherited();
     read_arguments(arguments).is_some_and(|(role, caps)| match role {
         Role::Compile => compile_one(&caps).is_ok(),
         Role::Ask => ask_many(&caps).is_ok(),
     })
+}
+
+/// Closes what a careless parent of the host left open: files cross into a new program unless they are marked.
+#[expect(unsafe_code, reason = "a program that has just begun owns no file but the standard streams")]
+fn close_inherited() {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers: Vec<libc::c_int> = open.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+        // SAFETY: nothing in this process has opened a file yet but the list above, which is closed by now.
+        unsafe { libc::close(number) };
+    }
 }
 
 /// The two pipes, without the buffers of the standard library.

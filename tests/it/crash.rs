@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::support::forge::{EVIL, payload, sha256};
 use crate::support::{CONTROLS, Fixture, PEOPLE, Ran, now, text};
-use strace::{killed_at_each, traced};
+use strace::killed_at_each;
 
 /// What an evil question on its best behaviour costs of every account, in millionths of epsilon.
 const COST_MICROS: u64 = 10_000_000;

@@ -18,12 +18,14 @@ use crate::support::{CONTROLS, Fixture, text};
 /// Takes a number of turns that is a row's value; traps at 13, never ends at 14.
 const TURNS: &str = "
     (local $left i64)
-    (local.set $left (i64.load (i32.load offset=12 (i32.load offset=4 (local.get 2)))))
+    (local.set $left (i64.load (i32.load offset=16 (i32.load offset=4 (local.get 2)))))
     (if (i64.eq (local.get $left) (i64.const 13)) (then unreachable))
     (if (i64.eq (local.get $left) (i64.const 14)) (then (loop $on (br $on))))
     (loop $on
         (local.set $left (i64.sub (local.get $left) (i64.const 1)))
         (br_if $on (i64.gt_s (local.get $left) (i64.const 0))))";
+
+const REPORTS: &[&str] = &["--destination", "reports"];
 
 fn program() -> Program {
     Program::at(env!("CARGO_BIN_EXE_glovebox"))
@@ -147,6 +149,11 @@ fn a_worker_that_ends_is_a_refusal() {
         let mut worker = worker(TURNS, &spec());
         ask(&mut worker, &[1]).unwrap();
         signal(worker.process_id(), name);
+        if name == "SEGV" {
+            // The engine looks at the first, finds that it is no trap of a guest's, and lets the next one through.
+            ask(&mut worker, &[1]).unwrap();
+            signal(worker.process_id(), name);
+        }
         let denial = ask(&mut worker, &[1]).unwrap_err();
         assert_eq!(denial.reason(), Reason::SandboxFailed);
         assert!(denial.fact().contains(told), "{name}: {}", denial.fact());
@@ -215,22 +222,16 @@ fn processor_ticks(process: u32) -> u64 {
     fields.get(11).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
 }
 
-/// A component that takes the compiler more than it may have is one refusal. 4,000 blocks, each with a table of as many.
+/// A component that takes the compiler more than it may have is one refusal: a function of 40,000 branches.
 #[test]
 fn a_component_that_compiles_without_end_is_a_refusal() {
-    let depth = 3_000;
-    let targets: String = (0..depth).map(|at| format!(" {at}")).collect();
-    let body = format!(
-        "{} {} {}",
-        "(block ".repeat(depth),
-        format!("(br_table{targets} (local.get 0))").repeat(40),
-        ")".repeat(depth)
-    );
+    let step = "(if (local.get 0) (then (local.set 1 (i32.rotl (local.get 2) (i32.mul (local.get 3) (local.get 1))))))";
+    let body = step.repeat(40_000);
     let heavy = component(&body);
     let within = |cpu, data| compile_within(&program(), &heavy, &Limits::default(), &[], [cpu, data]);
     assert!(within(90, 2 << 30).is_ok(), "the reference: with enough of both it compiles");
     for (what, refused) in [("time", within(1, 2 << 30)), ("memory", within(90, 48 << 20))] {
-        let denial = refused.expect_err(what);
+        let denial = refused.map(|code| code.len()).expect_err(what);
         assert_eq!(denial.reason(), Reason::CompileFailed, "{what}: {denial}");
         assert!(denial.fact().contains("a worker process ended"), "{what}: {denial}");
     }
@@ -250,7 +251,7 @@ const LACKING: &str = "sandbox = { may_lack = [\"landlock\"] }";
 #[test]
 fn where_a_wall_is_missing_nothing_runs_and_nothing_is_charged() {
     let room = Fixture::new();
-    let agreement = room.agreed("reach", &[]);
+    let agreement = room.agreed("reach", REPORTS);
     for (call, wall) in
         [("landlock_create_ruleset", "landlock"), ("seccomp", "seccomp"), ("prctl", "no-new-privileges")]
     {
@@ -263,19 +264,21 @@ fn where_a_wall_is_missing_nothing_runs_and_nothing_is_charged() {
     }
     // The reference: the same run where nothing is missing.
     let released = room.released(&agreement);
-    assert_eq!(released.record["sandbox"]["walls"].as_array().map(Vec::len), Some(Wall::ALL.len()));
+    assert_eq!(released.record["predicate"]["sandbox"]["walls"].as_array().map(Vec::len), Some(Wall::ALL.len()));
 }
 
 #[test]
 fn owners_may_agree_to_do_without_a_wall_and_the_receipt_says_so() {
     let room = Fixture::with_controls(&format!("{CONTROLS}, {LACKING}"));
-    let agreement = room.agreed("reach", &[]);
+    let agreement = room.agreed("reach", REPORTS);
     let ran = without(&room, "landlock_create_ruleset", &agreement);
     assert_eq!(ran["decision"], "released", "{ran}");
     let record = room.record(&text(&ran["receipt"]));
-    assert_eq!(record["sandbox"]["walls"], serde_json::json!(["no-new-privileges", "limits", "seccomp"]));
-    assert!(text(&record["sandbox"]["isa"]).starts_with(std::env::consts::ARCH));
-    let ran = without(&room, "seccomp", &room.agreed("reach", &[]));
+    assert_eq!(record["predicate"]["sandbox"]["walls"], serde_json::json!(["no-new-privileges", "limits", "seccomp"]));
+    assert!(text(&record["predicate"]["sandbox"]["isa"]).starts_with(std::env::consts::ARCH));
+    // On other files, or the answer would be that of before.
+    room.renew_data();
+    let ran = without(&room, "seccomp", &room.agreed("reach", REPORTS));
     assert_eq!(ran["code"], "WALL_MISSING", "another wall than the agreed one: {ran}");
 }
 
@@ -284,7 +287,7 @@ fn owners_may_agree_to_do_without_a_wall_and_the_receipt_says_so() {
 fn one_owner_alone_cannot_do_without_a_wall() {
     let room = Fixture::with_controls(&format!("{CONTROLS}, {LACKING}"));
     room.edit("room.toml", &format!(", {LACKING}"), "");
-    let agreement = room.agreed("reach", &[]);
+    let agreement = room.agreed("reach", REPORTS);
     assert_eq!(without(&room, "landlock_create_ruleset", &agreement)["code"], "WALL_MISSING");
 }
 
@@ -308,10 +311,10 @@ fn a_run_whose_worker_is_killed_is_released_and_charged_once_or_harmless() {
     let (mut released, mut refused, mut withheld, mut killed) = (0, 0, 0, 0);
     // As long as runs take here, so that every part of one is hit.
     let start = Instant::now();
-    room.run(&room.agreed("reach", &[])).succeeded();
+    room.run(&room.agreed("reach", REPORTS)).succeeded();
     let whole = start.elapsed();
     for _ in 0..kills() {
-        let agreement = room.agreed("reach", &[]);
+        let agreement = room.agreed("reach", REPORTS);
         room.renew_data();
         let (outputs, spent) = (room.outputs(), room.spent());
         let mut run = room.command();
@@ -329,7 +332,7 @@ fn a_run_whose_worker_is_killed_is_released_and_charged_once_or_harmless() {
             (Some("released"), _) => {
                 released += 1;
                 assert_eq!(charges, 2, "each account once: {told}");
-                assert_eq!(room.outputs().len(), outputs.len() + 1);
+                assert!(room.outputs().len() > outputs.len());
             }
             (_, Some("SANDBOX_FAILED" | "COMPILE_FAILED")) => {
                 refused += 1;

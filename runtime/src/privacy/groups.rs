@@ -77,19 +77,18 @@ impl GroupTally {
     }
 
     /// Adds one unit. Each group counts once, whatever the guest repeats; of too many groups, the first by key count.
-    pub(super) fn add(&mut self, unit: &Unit, contributions: Vec<Contribution>) {
+    pub(super) fn add(&mut self, unit: &Unit, mut contributions: Vec<Contribution>) {
         if !contributions.iter().all(|contribution| self.shape.is_well_formed(contribution)) {
             return;
         }
-        let mut distinct: BTreeMap<Key, Vec<f64>> = BTreeMap::new();
-        for Contribution { group, values } in contributions {
-            distinct.entry(group).or_insert(values);
-        }
-        let (keys, values): (Vec<Key>, Vec<Vec<f64>>) =
-            distinct.into_iter().take(self.shape.mechanism.l0 as usize).unzip();
+        // The sort is stable: of those that repeat a group, the first stays.
+        contributions.sort_by(|one, other| one.group.cmp(&other.group));
+        contributions.dedup_by(|later, first| later.group == first.group);
+        contributions.truncate(self.shape.mechanism.l0 as usize);
+        let values: Vec<&[f64]> = contributions.iter().map(|contribution| contribution.values.as_slice()).collect();
         let encoded = reduce::encode(&self.shape.mechanism, &values);
-        for (key, numbers) in keys.into_iter().zip(encoded) {
-            let cell = self.cells.entry(key).or_default();
+        for (Contribution { group, .. }, numbers) in contributions.into_iter().zip(encoded) {
+            let cell = self.cells.entry(group).or_default();
             if self.shape.mechanism.mode == Mode::SealedK {
                 let sizes = self.shape.mechanism.magnitudes(&numbers);
                 cell.exact.get_or_insert_default().add(unit, &sizes, &self.shape.setting);

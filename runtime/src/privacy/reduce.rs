@@ -37,11 +37,11 @@ pub(super) struct Column {
 }
 
 /// Turns the values of one unit, one list per group, into the numbers to add to each of these groups.
-pub(super) fn encode(mechanism: &Mechanism, groups: &[Vec<f64>]) -> Vec<Vec<i128>> {
+pub(super) fn encode(mechanism: &Mechanism, groups: &[impl AsRef<[f64]>]) -> Vec<Vec<i128>> {
     let mut encoded = vec![vec![0; mechanism.width()]; groups.len()];
     let with_values = mechanism.statistics.iter().filter(|statistic| statistic.takes_a_value());
     for (index, statistic) in with_values.enumerate() {
-        let values = groups.iter().map(|values| values.get(index).copied().unwrap_or(f64::NAN));
+        let values = groups.iter().map(|group| group.as_ref().get(index).copied().unwrap_or(f64::NAN));
         match *statistic {
             Statistic::Sum { part, grid, norm } => {
                 let steps: Vec<i64> = values.map(|value| grid.steps(value)).collect();
