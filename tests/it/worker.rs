@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use glovebox_sandbox::testing::{MEASURE, WIT, encode, module};
@@ -309,18 +309,17 @@ fn a_run_whose_worker_is_killed_is_released_and_charged_once_or_harmless() {
     let room = Fixture::with_controls("epsilon = 0.01, k_min = 1, lifetime = { epsilon = 100.0, delta = 1e-3 }");
     let mut random = ChaCha8Rng::seed_from_u64(20_261_123);
     let (mut released, mut refused, mut withheld, mut killed) = (0, 0, 0, 0);
-    // As long as runs take here, so that every part of one is hit.
-    let start = Instant::now();
-    room.run(&room.agreed("reach", REPORTS)).succeeded();
-    let whole = start.elapsed();
+    // As long as a run has workers here, so that every part of that is hit.
+    let span = time_with_workers(&room, &room.agreed("reach", REPORTS));
     for _ in 0..kills() {
         let agreement = room.agreed("reach", REPORTS);
         room.renew_data();
         let (outputs, spent) = (room.outputs(), room.spent());
-        let mut run = room.command();
-        run.args(["run", &agreement, "--json", "--threads", "1", "--sort-memory", "64"]);
-        let run = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(whole.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX)));
+        let run = start(&room, &agreement);
+        while children(run.id()).is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(span.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX)));
         for child in children(run.id()) {
             // It may have ended by itself meanwhile.
             killed += u32::from(Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
@@ -353,4 +352,25 @@ fn a_run_whose_worker_is_killed_is_released_and_charged_once_or_harmless() {
         kills()
     );
     assert_eq!(released + refused + withheld, kills());
+    assert!(refused + withheld > 0, "no worker was killed while it was needed");
+}
+
+fn start(room: &Fixture, agreement: &str) -> Child {
+    let mut run = room.command();
+    run.args(["run", agreement, "--json", "--threads", "1", "--sort-memory", "64"]);
+    run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// From the first worker of a run to the end of the last.
+fn time_with_workers(room: &Fixture, agreement: &str) -> Duration {
+    let mut run = start(room, agreement);
+    let mut seen: Option<(Instant, Instant)> = None;
+    while run.try_wait().unwrap().is_none() {
+        if !children(run.id()).is_empty() {
+            let now = Instant::now();
+            seen = Some((seen.map_or(now, |(first, _)| first), now));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    seen.map(|(first, last)| last - first).expect("a run has workers")
 }
