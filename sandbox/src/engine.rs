@@ -5,19 +5,20 @@
 //! engine version it misses dirty pages that were swapped out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Linker};
-use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, Module, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::batch::Units;
 use crate::contract::{Answer, Contribution, Parameter, Rows, export_of};
 use crate::denial::{Denial, Reason, Result};
+use crate::kernel::{Driver, Plan, driven};
 use crate::profile::{
     CORE_INSTANCES_MAX, EPOCH, EPOCH_MILLISECONDS, MEMORIES_MAX, TABLE_ELEMENT_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX,
-    config,
+    config, config_of_kernels,
 };
 use crate::terms::{Kind, Limits, Spec, Value};
 
@@ -27,9 +28,9 @@ use crate::terms::{Kind, Limits, Spec, Value};
 pub struct Asked {
     /// What the question said.
     pub answer: Answer,
-    /// The fuel that the call took; not exact where it trapped.
+    /// The fuel that the call took; not exact where it trapped. Of a kernel, the operators that it has for that many rows.
     pub fuel: u64,
-    /// The most bytes of memory and tables that its instance had.
+    /// The most bytes of memory and tables that its instance had. A kernel has none.
     pub memory_bytes: u64,
 }
 
@@ -42,6 +43,7 @@ pub struct Question {
     function: ComponentExportIndex,
     spec: Spec,
     cancelled: Arc<AtomicBool>,
+    kernel: Option<Mutex<Driver>>,
 }
 
 impl std::fmt::Debug for Question {
@@ -58,15 +60,40 @@ impl Question {
     }
 
     pub(crate) fn on(engine: &Engine, component: &[u8], spec: Spec) -> Result<Self> {
-        let component = Component::from_binary(engine, component).map_err(|error| not_compiled(&error))?;
-        Self::of(&component, spec)
+        let compiled = Component::from_binary(engine, component).map_err(|error| not_compiled(&error))?;
+        let mut question = Self::of(&compiled, spec)?;
+        if let Some((plan, module)) = driven(component, &question.spec.limits) {
+            let engine = engine_of_kernels(&question.spec.limits)?;
+            Module::from_binary(&engine, &module).iter().for_each(|module| question.drive(module, plan.clone()));
+        }
+        Ok(question)
+    }
+
+    /// From now on asks the component's kernel in place of instances, if it is of this question.
+    pub(crate) fn drive(&mut self, module: &Module, plan: Plan) {
+        if plan.fits(&self.spec) {
+            self.kernel = Driver::new(module, plan, &self.spec, &self.cancelled).ok().map(Mutex::new);
+        }
+    }
+
+    /// Whether units are asked by the component's register kernel, and not in instances of their own.
+    #[must_use]
+    pub const fn is_kernel(&self) -> bool {
+        self.kernel.is_some()
+    }
+
+    /// As if the component had no kernel.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn without_kernel(self) -> Self {
+        Self { kernel: None, ..self }
     }
 
     /// Proves on no data at all that the component instantiates within its limits.
     pub(crate) fn of(component: &Component, spec: Spec) -> Result<Self> {
         let function = find_export(component, spec.kind)?;
         let pre = Linker::new(component.engine()).instantiate_pre(component).map_err(|error| not_compiled(&error))?;
-        let question = Self { pre, function, spec, cancelled: Arc::default() };
+        let question = Self { pre, function, spec, cancelled: Arc::default(), kernel: None };
         question.try_out()?;
         Ok(question)
     }
@@ -77,14 +104,23 @@ impl Question {
         &self.spec
     }
 
+    /// The engines whose clocks must tick.
+    pub(crate) fn engines(&self) -> Vec<Engine> {
+        let of_kernel = |kernel: &Mutex<Driver>| lock(kernel).engine().clone();
+        std::iter::once(self.pre.engine().clone()).chain(self.kernel.as_ref().map(of_kernel)).collect()
+    }
+
     /// Ends the call at hand, and every later one, when it is set.
     pub(crate) fn cancelled(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.cancelled)
     }
 
-    /// Asks about every unit of a batch, each in an instance of its own. An error is this host's failure, or the wall
+    /// Asks about every unit of a batch, each in an instance of its own or, if there is a kernel, by that. An error is this host's failure, or the wall
     /// clock; whatever the guest does wrong is `Answer::Nothing`.
     pub fn ask_all(&self, batch: &[u8], units: usize) -> Result<Vec<Asked>> {
+        if let Some(kernel) = &self.kernel {
+            return lock(kernel).ask_all(batch, units);
+        }
         let parameters: Vec<Parameter<'_>> = self.spec.parameters.iter().map(Parameter::from).collect();
         let mut answers = Vec::with_capacity(units.min(batch.len()));
         Units::read(batch, units, &self.spec.slots)?.each(|views| {
@@ -219,6 +255,11 @@ impl Question {
     }
 }
 
+/// A driver sets all that it reads before it runs, so that one at which another call has stopped is as good as any.
+fn lock(kernel: &Mutex<Driver>) -> std::sync::MutexGuard<'_, Driver> {
+    kernel.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<'a> From<&'a Value> for Parameter<'a> {
     fn from(value: &'a Value) -> Self {
         match value {
@@ -339,6 +380,11 @@ pub(crate) fn engine(limits: &Limits, at_a_time: u32) -> Result<Engine> {
     Ok(engine)
 }
 
+/// An engine that drives kernels.
+pub(crate) fn engine_of_kernels(limits: &Limits) -> Result<Engine> {
+    Engine::new(&config_of_kernels(limits)).map_err(|error| Denial::failed(format!("no engine: {error}")))
+}
+
 /// Advances an engine's epoch until it is dropped.
 #[derive(Debug)]
 pub struct Ticker {
@@ -350,8 +396,8 @@ impl Ticker {
     /// Ticks for a question that is asked in this process.
     #[must_use]
     pub fn of(question: &Question) -> Self {
-        let engine = question.pre.engine().clone();
-        Self::start(move || engine.increment_epoch())
+        let engines = question.engines();
+        Self::start(move || engines.iter().for_each(Engine::increment_epoch))
     }
 
     /// Returns when the thread is there: a worker filters the calls that starting one takes.

@@ -3,15 +3,17 @@
 //! A question is a WebAssembly component without imports. It is compiled in one process and asked in others, which have
 //! no keys, no ledger and no file but memory that they may read and a pipe ([`Worker`]); the kernel's walls stand around
 //! them ([`Wall`]). Within a worker each privacy unit has an instance of its own, under fuel and memory limits, so that
-//! nothing of one unit is there for the next. What a question does wrong is silence; what comes back is numbers and texts
+//! nothing of one unit is there for the next; a question that is proved to keep nothing has one instance for all of them. What a question does wrong is silence; what comes back is numbers and texts
 //! that the caller must bound.
 
+mod artifact;
 mod batch;
 mod contract;
 mod denial;
 mod engine;
 mod host;
 mod isa;
+mod kernel;
 mod message;
 mod profile;
 mod screen;
@@ -33,6 +35,7 @@ pub use denial::{Denial, Reason, Result};
 pub use engine::{Asked, Question, Ticker};
 pub use host::{Program, Worker, compile, compile_within};
 pub use isa::isa;
+pub use kernel::{KERNEL_SECTION, register_kernel};
 pub use profile::{profile, profile_sha256};
 pub use screen::screen;
 pub use terms::{ColumnType, Kind, Limits, Spec, Value};

@@ -9,6 +9,8 @@ use std::time::Duration;
 use wasmparser::{WasmFeatures, WasmFeaturesInflated};
 use wasmtime::{Config, Enabled, Inlining, OptLevel, PoolingAllocationConfig, RegallocAlgorithm, Strategy};
 
+use crate::kernel::verify::{CALLS_DEEP_MAX, MODULE_BYTES_MAX, WORK_MAX, WORK_OF_LOOP};
+use crate::kernel::{BATCH_BYTES_MAX, UNITS_PER_CALL};
 use crate::screen::FEATURES;
 use crate::terms::Limits;
 use crate::{WASMTIME_VERSION, sha256_hex};
@@ -92,6 +94,44 @@ settings! {
     }
 }
 
+settings! {
+    "kernel", Config, set_kernels, print_kernels;
+    fixed {
+        strategy = Strategy::Cranelift,
+        cranelift_opt_level = OptLevel::Speed,
+        cranelift_regalloc_algorithm = RegallocAlgorithm::Backtracking,
+        cranelift_nan_canonicalization = true,
+        compiler_inlining = Inlining::No,
+        // The work of a row is bounded by what is written, and loops are paid in rounds that the kernel's driver counts.
+        consume_fuel = false,
+        epoch_interruption = true,
+        concurrency_support = false,
+        shared_memory = false,
+        max_wasm_stack = 256usize << 10,
+        memory_reservation = 4u64 << 30,
+        memory_guard_size = 32u64 << 20,
+        guard_before_linear_memory = true,
+        generate_address_map = false,
+        wasm_backtrace_max_frames = None::<NonZeroUsize>,
+    }
+    agreed {}
+}
+
+/// What the driver of a kernel uses: numbers, one memory, and blocks of several values.
+const KERNEL_FEATURES: WasmFeatures = WasmFeatures::MULTI_VALUE
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::FLOATS);
+
+/// The configuration of the engine that drives kernels.
+pub(crate) fn config_of_kernels(limits: &Limits) -> Config {
+    let mut config = Config::new();
+    set_kernels(&mut config, limits);
+    config.wasm_features(KERNEL_FEATURES, true).wasm_features(WasmFeatures::all().difference(KERNEL_FEATURES), false);
+    config
+}
+
 /// The engine's configuration. How many instances there are at a time is this host's matter, and no guest can tell.
 pub(crate) fn config(limits: &Limits, at_a_time: u32) -> Config {
     let slots = at_a_time.max(1);
@@ -112,9 +152,12 @@ pub(crate) fn config(limits: &Limits, at_a_time: u32) -> Config {
 
 /// Every setting that can change what a guest computes or what it may use, one per line.
 pub fn profile() -> String {
+    let of_kernels = features(KERNEL_FEATURES).filter(|(_, is_on)| *is_on);
+    let of_kernels = of_kernels.map(|(name, is_on)| format!("kernel.wasm.{name} = {is_on}"));
     let features = features(FEATURES).map(|(name, is_on)| format!("wasm.{name} = {is_on}"));
     let lines = [vec![format!("wasmtime = {WASMTIME_VERSION}")], print_engine(), print_pool(), print_store()];
-    lines.into_iter().flatten().chain(features).map(|line| line + "\n").collect()
+    let kernels = [print_kernels(), print_kernels_bounds()].into_iter().flatten().chain(of_kernels);
+    lines.into_iter().flatten().chain(features).chain(kernels).map(|line| line + "\n").collect()
 }
 
 /// SHA-256 of the [`profile`], in hex.
@@ -140,6 +183,26 @@ fn print_store() -> Vec<String> {
     ];
     let fixed = fixed.map(|(name, value)| format!("store.{name} = {value}"));
     fixed.into_iter().chain(agreed.map(|(name, limit)| format!("store.{name} = agreed {limit}"))).collect()
+}
+
+/// What a kernel may come to, and what the agreement says of it.
+fn print_kernels_bounds() -> Vec<String> {
+    let fixed = [
+        ("module_bytes_max", MODULE_BYTES_MAX as u64),
+        ("work_max", WORK_MAX),
+        ("work_of_loop", WORK_OF_LOOP),
+        ("calls_deep_max", CALLS_DEEP_MAX as u64),
+        ("batch_bytes_max", BATCH_BYTES_MAX),
+        ("units_per_call", u64::from(UNITS_PER_CALL)),
+    ];
+    let agreed = [
+        ("work_per_unit", "fuel_per_unit"),
+        ("rounds_per_unit", "fuel_per_unit by the work of a phase"),
+        ("answer_bytes", "answer_bytes_per_unit"),
+        ("epoch_deadline", "milliseconds_per_unit"),
+    ];
+    let fixed = fixed.map(|(name, value)| format!("kernel.{name} = {value}"));
+    fixed.into_iter().chain(agreed.map(|(name, limit)| format!("kernel.{name} = agreed {limit}"))).collect()
 }
 
 /// Every feature that the parser knows, by name: one that a newer parser adds does not compile until it stands here.

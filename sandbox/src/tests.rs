@@ -4,7 +4,7 @@ use expect_test::expect;
 use wasmtime::{Engine, Instance, Module, OptLevel, Store};
 
 use crate::denial::{Reason, Result};
-use crate::profile::{config, profile, profile_sha256};
+use crate::profile::{config, config_of_kernels, profile, profile_sha256};
 use crate::screen::FEATURES;
 use crate::terms::Limits;
 use crate::testing::{MEASURE, MEMORY, SELECT, WIT, encode, module};
@@ -278,6 +278,37 @@ fn the_engines_profile() {
         wasm.cm64 = false
         wasm.cm_implements = false
         wasm.cm_canon_names = false
+        kernel.strategy = Cranelift
+        kernel.cranelift_opt_level = Speed
+        kernel.cranelift_regalloc_algorithm = Backtracking
+        kernel.cranelift_nan_canonicalization = true
+        kernel.compiler_inlining = No
+        kernel.consume_fuel = false
+        kernel.epoch_interruption = true
+        kernel.concurrency_support = false
+        kernel.shared_memory = false
+        kernel.max_wasm_stack = 262144
+        kernel.memory_reservation = 4294967296
+        kernel.memory_guard_size = 33554432
+        kernel.guard_before_linear_memory = true
+        kernel.generate_address_map = false
+        kernel.wasm_backtrace_max_frames = None
+        kernel.module_bytes_max = 65536
+        kernel.work_max = 16384
+        kernel.work_of_loop = 128
+        kernel.calls_deep_max = 32
+        kernel.batch_bytes_max = 1073741824
+        kernel.units_per_call = 1024
+        kernel.work_per_unit = agreed fuel_per_unit
+        kernel.rounds_per_unit = agreed fuel_per_unit by the work of a phase
+        kernel.answer_bytes = agreed answer_bytes_per_unit
+        kernel.epoch_deadline = agreed milliseconds_per_unit
+        kernel.wasm.saturating_float_to_int = true
+        kernel.wasm.sign_extension = true
+        kernel.wasm.reference_types = true
+        kernel.wasm.multi_value = true
+        kernel.wasm.floats = true
+        kernel.wasm.call_indirect_overlong = true
     "#]]
     .assert_eq(&profile());
     assert_eq!(profile_sha256(), crate::sha256_hex(profile().as_bytes()));
@@ -306,6 +337,19 @@ fn the_engine_has_its_profile() {
         has(format!("pool.linear_memory_keep_resident = {}", pool.get_memory_keep_resident()));
         assert_eq!(pool.get_max_memory_size() as u64, Limits::default().memory_bytes_per_unit);
     }
+}
+
+#[test]
+fn the_engine_of_kernels_has_its_profile() {
+    let engine = Engine::new(&config_of_kernels(&Limits::default())).unwrap();
+    assert_eq!(engine.get_cranelift_opt_level(), Some(OptLevel::Speed));
+    assert_eq!(engine.get_cranelift_nan_canonicalization(), Some(true));
+    assert!(!engine.get_consume_fuel() && engine.get_epoch_interruption());
+    let printed = profile();
+    let has = |line: String| assert!(printed.contains(&format!("{line}\n")), "{line}");
+    has(format!("kernel.max_wasm_stack = {}", engine.get_max_wasm_stack()));
+    has(format!("kernel.memory_reservation = {}", engine.get_memory_reservation()));
+    has(format!("kernel.compiler_inlining = {:?}", engine.get_compiler_inlining()));
 }
 
 /// On x86 an invalid operation makes a negative NaN, on ARM a positive one; a guest must not see which.

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
+use crate::artifact::{self, Artifact};
 use crate::denial::{Denial, Reason, Result};
-use crate::engine::{Question, Ticker, engine};
+use crate::engine::{Question, Ticker, engine, engine_of_kernels};
 use crate::message::{Reply, Task, receive, send};
 use crate::shared::View;
 use crate::walls::{Calls, Caps, Wall, close_behind, enclose, filter_calls};
@@ -111,9 +112,7 @@ fn compile_one(caps: &Caps) -> io::Result<()> {
     walls.extend(filter_calls(Calls::Load).is_ok().then_some(Wall::Seccomp));
     host.reply(&Reply::Standing(walls), &[])?;
     let Some((Task::Compile(limits), component)) = host.task()? else { return Ok(()) };
-    let compiled = engine(&limits, 1).and_then(|engine| {
-        engine.precompile_component(&component).map_err(|error| crate::engine::not_compiled(&error))
-    });
+    let compiled = artifact::compile(&component, &limits);
     let (outcome, bytes) = compiled.map_or_else(|denial| (Err(denial), Vec::new()), |bytes| (Ok(()), bytes));
     host.reply(&Reply::Compiled(outcome), &bytes)
 }
@@ -132,7 +131,12 @@ fn ask_many(caps: &Caps) -> io::Result<()> {
     let Some((Task::Load(spec), compiled)) = host.task()? else { return Ok(()) };
     let loaded = engine(&spec.limits, 1).and_then(|engine| {
         clock.ticks(&engine);
-        Question::of(&load(&engine, &compiled)?, spec)
+        let Artifact { component, kernel } = Artifact::read(&compiled)?;
+        let mut question = Question::of(&load(&engine, component)?, spec)?;
+        if let Some((plan, module)) = kernel {
+            question.drive(&load_kernel(&engine_of_kernels(&question.spec().limits)?, module)?, plan);
+        }
+        Ok(question)
     });
     let question = match loaded {
         Ok(question) => question,
@@ -158,17 +162,25 @@ fn ask_many(caps: &Caps) -> io::Result<()> {
 fn load(engine: &Engine, compiled: &[u8]) -> Result<Component> {
     // SAFETY: the bytes come from `precompile_component`, directly or through a cache that only the host can write and
     // whose entries it authenticates. Were they anything else, they would run in a process that has nothing to lose.
-    unsafe { Component::deserialize(engine, compiled) }.map_err(|error| {
-        let remedy = "run again: the component is then compiled anew";
-        Denial::new(Reason::CompileFailed, format!("what was compiled cannot be loaded: {error}"), remedy)
-    })
+    unsafe { Component::deserialize(engine, compiled) }.map_err(|error| not_loaded(&error))
+}
+
+#[expect(unsafe_code, reason = "compiled together with the component that `load` takes")]
+fn load_kernel(engine: &Engine, compiled: &[u8]) -> Result<Module> {
+    // SAFETY: as for `load`, from `precompile_module` and in the same entry of the cache.
+    unsafe { Module::deserialize(engine, compiled) }.map_err(|error| not_loaded(&error))
+}
+
+fn not_loaded(error: &wasmtime::Error) -> Denial {
+    let remedy = "run again: the component is then compiled anew";
+    Denial::new(Reason::CompileFailed, format!("what was compiled cannot be loaded: {error}"), remedy)
 }
 
 /// The worker's clock: it lets calls end on time, and all of them when the host has hung up.
 #[derive(Clone, Default)]
 struct Clock {
     engine: Arc<OnceLock<Engine>>,
-    cancelled: Arc<OnceLock<Arc<AtomicBool>>>,
+    question: Arc<OnceLock<(Arc<AtomicBool>, Vec<Engine>)>>,
 }
 
 impl Clock {
@@ -182,16 +194,19 @@ impl Clock {
         let _ = self.engine.set(engine.clone());
     }
 
+    /// Once the question is loaded, its engines tick, and it can be cancelled.
     fn cancels(&self, question: &Question) {
-        let _ = self.cancelled.set(question.cancelled());
+        let _ = self.question.set((question.cancelled(), question.engines()));
     }
 
     fn tick(&self) {
-        let (Some(engine), cancelled) = (self.engine.get(), self.cancelled.get()) else { return };
-        if let Some(cancelled) = cancelled.filter(|_| has_hung_up()) {
+        let Some((cancelled, engines)) = self.question.get() else {
+            return self.engine.get().into_iter().for_each(Engine::increment_epoch);
+        };
+        if has_hung_up() {
             cancelled.store(true, Ordering::Relaxed);
         }
-        engine.increment_epoch();
+        engines.iter().for_each(Engine::increment_epoch);
     }
 }
 

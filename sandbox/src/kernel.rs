@@ -1,0 +1,74 @@
+//! Register kernels: questions that are proved to keep no state, so that one instance serves every unit.
+//!
+//! A component may carry, in one custom section, a core module that says the same as its exported function, as three
+//! functions over values: what a unit begins with, what a row makes of it, and what becomes of it at the end. Where the
+//! module is proved to keep nothing ([`verify`]), the host writes one loop around copies of its functions ([`splice`]),
+//! and asks whole batches at a time ([`drive`]). Where it is not, or says something of another question, the component's
+//! own function is asked as ever.
+
+mod drive;
+mod layout;
+mod splice;
+pub(crate) mod verify;
+
+use wasmparser::{Encoding, Parser, Payload};
+
+use crate::denial::Result;
+use crate::screen::{invalid, malformed};
+use crate::terms::Limits;
+pub(crate) use drive::{Driver, Plan};
+pub(crate) use layout::{BATCH_BYTES_MAX, UNITS_PER_CALL};
+use verify::{Kernel, Refusal, verify};
+
+/// The custom section of a component that holds its kernel.
+pub const KERNEL_SECTION: &str = "glovebox:kernel";
+
+/// Whether a component carries a register kernel, or why what it carries is none. It is asked as a component all the same.
+pub fn register_kernel(component: &[u8]) -> Result<bool> {
+    let Some(module) = section(component)? else { return Ok(false) };
+    let proved = verify(module).and_then(|kernel| written(&kernel, &Limits::default()).ok_or(Refusal::NotWritten));
+    match proved {
+        Ok(_) => Ok(true),
+        Err(refusal) => Err(invalid(format!("the question's kernel is refused: {}", plain(&refusal)))),
+    }
+}
+
+/// The plan of a component's kernel and the module that drives it, if it carries one that can be driven.
+pub(crate) fn driven(component: &[u8], limits: &Limits) -> Option<(Plan, Vec<u8>)> {
+    let kernel = verify(section(component).ok()??).ok()?;
+    written(&kernel, limits)
+}
+
+fn written(kernel: &Kernel<'_>, limits: &Limits) -> Option<(Plan, Vec<u8>)> {
+    let plan = Plan::of(kernel)?;
+    let module = splice::splice(kernel, plan.layout()?, plan.rounds(limits))?;
+    Some((plan, module))
+}
+
+/// It may quote names from the module, so it is cut and cannot move a terminal's cursor.
+fn plain(refusal: &Refusal) -> String {
+    refusal.to_string().escape_debug().take(200).collect()
+}
+
+/// The outermost component's section; it must be the only one.
+fn section(component: &[u8]) -> Result<Option<&[u8]>> {
+    let (mut depth, mut found) = (0u32, Vec::new());
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(|error| malformed(&error))? {
+            Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) if depth == 1 && section.name() == KERNEL_SECTION => {
+                found.push(section.data());
+            }
+            _ => {}
+        }
+    }
+    match found[..] {
+        [] => Ok(None),
+        [module] => Ok(Some(module)),
+        [..] => Err(invalid(format!("the component has several sections `{KERNEL_SECTION}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
