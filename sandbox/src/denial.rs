@@ -76,9 +76,9 @@ impl Denial {
     }
 
     /// What a process said that may be under a guest's control: its reason stands, its text is cut to one plain line.
-    pub(crate) fn from_stranger(self) -> Self {
+    pub(crate) fn from_stranger(denial: Self) -> Self {
         let plain = |text: String| text.escape_debug().take(TEXT_BYTES_MAX).collect::<String>();
-        Self { reason: self.reason, fact: plain(self.fact), remedy: plain(self.remedy) }
+        Self { reason: denial.reason, fact: plain(denial.fact), remedy: plain(denial.remedy) }
     }
 
     /// The reason.

@@ -4,8 +4,8 @@
 //! the resident part, MADV_DONTNEED of the rest). A store is never used twice. `pagemap_scan` stays off: in this
 //! engine version it misses dirty pages that were swapped out.
 
-use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};

@@ -142,7 +142,7 @@ impl Worker {
         let most = REPLY_BYTES_MAX.saturating_add(answer.saturating_mul(u64::from(count)));
         match self.process.hear(time.saturating_add(SLACK), most)? {
             (Reply::Asked(Ok(answers)), _) if answers.len() == units => Ok(answers),
-            (Reply::Asked(Err(denial)), _) => Err(denial.from_stranger()),
+            (Reply::Asked(Err(denial)), _) => Err(Denial::from_stranger(denial)),
             _ => Err(self.process.talks_nonsense()),
         }
     }
