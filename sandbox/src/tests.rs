@@ -1,5 +1,6 @@
 //! Components from text, what they export, and the engine's profile.
 
+mod hostile;
 mod screen;
 
 use expect_test::expect;
