@@ -249,3 +249,11 @@ fn store(place: usize, words: &[u32]) -> String {
     let word = |(at, word): (usize, &u32)| format!("(i32.store (i32.const {}) (i32.const {word}))", place + 4 * at);
     words.iter().enumerate().map(word).collect()
 }
+
+/// Turns a loop so often.
+fn turns(count: u32) -> String {
+    format!(
+        "(local.set 4 (i32.const {count}))
+         (loop $on (local.set 4 (i32.sub (local.get 4) (i32.const 1))) (br_if $on (local.get 4)))"
+    )
+}

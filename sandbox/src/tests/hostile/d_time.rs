@@ -7,17 +7,9 @@
 //! | `call_ref`, `try_table`          | refused: `every_feature_that_is_off_is_refused`             |
 //! | trapping so that fuel comes back | there is none to have back: fuel is each instance's own     |
 
-use super::{Guest, HONEST, ask, comes_to, is_silent, report, said};
+use super::{Guest, HONEST, ask, comes_to, is_silent, report, said, turns};
 use crate::engine::Ticker;
 use crate::terms::Limits;
-
-/// Turns a loop so often.
-fn turns(count: u32) -> String {
-    format!(
-        "(local.set 4 (i32.const {count}))
-         (loop $on (local.set 4 (i32.sub (local.get 4) (i32.const 1))) (br_if $on (local.get 4)))"
-    )
-}
 
 /// Fuel is looked at where functions and loops begin, so what is left of the last of them is run on credit. Where that
 /// ends is exact all the same: one less is too little, in every instance and every time.
