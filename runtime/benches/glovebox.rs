@@ -181,7 +181,7 @@ fn touched_pages() -> Result<serde_json::Value> {
                 let mut batch = worker.batch();
                 (0..CHUNK).try_for_each(|_| batch.rows(1)).map_err(|_| "the batch is full")?;
                 let bytes = batch.len();
-                worker.ask(CHUNK, bytes)?;
+                worker.ask(CHUNK, bytes, |_| ())?;
             }
             rounds.push((chunks * CHUNK) as f64 / start.elapsed().as_secs_f64());
         }

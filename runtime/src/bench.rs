@@ -25,7 +25,7 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, work
     let approved = admit(&dir, agreement)?;
     let resources = Resources { memory_bytes: 1 << 30, threads: 1 };
     let (program, compiled) = (Program::at(worker), Compiled::none());
-    let grounds = Grounds { program: &program, compiled: &compiled, workers, cpu_seconds: 3_600 };
+    let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600 };
     let mut sandbox = Sandbox::start(&approved, &grounds)?;
     let host = HostKey::none();
     let destination = host.destination("bench", "bench");

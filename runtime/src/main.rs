@@ -7,10 +7,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = std::env::args_os().skip(1);
     // A question's process: it is to do nothing before its walls stand.
-    if let Some((glovebox::worker::COMMAND, arguments)) = arguments.split_first().map(|(c, rest)| (c.as_str(), rest)) {
-        return if glovebox::worker::serve(arguments) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if arguments.next().is_some_and(|command| command == glovebox::worker::COMMAND) {
+        let arguments: Vec<_> = arguments.filter_map(|argument| argument.into_string().ok()).collect();
+        return if glovebox::worker::serve(&arguments) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     restart_with_modest_heap();
     std::panic::set_hook(Box::new(|panic| {

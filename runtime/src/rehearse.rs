@@ -44,7 +44,7 @@ pub struct Rehearsal {
 const ROWS_PER_UNIT: u64 = 4;
 const CHUNK: u64 = 1_000;
 /// Processor time of the worker: an hour.
-const CPU_SECONDS: u64 = 3_600;
+const WORKER_SECONDS: u64 = 3_600;
 
 /// Runs an agreement's question over so many made-up units. The same seed makes up the same units.
 pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Rehearsal> {
@@ -53,7 +53,7 @@ pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Reh
     gate::check_question(&agreement, &manifest)?;
     let parameters = gate::read_parameters(&agreement, &manifest)?;
     let (program, compiled) = (Program::this(), Compiled::none());
-    let grounds = Grounds { program: &program, compiled: &compiled, workers: 1, cpu_seconds: CPU_SECONDS };
+    let grounds = Grounds { program: &program, compiled: &compiled, workers: 1, worker_seconds: WORKER_SECONDS };
     let may_lack = &agreement.controls.sandbox.may_lack;
     let spec = spec(&manifest, &parameters, &agreement.limits);
     let mut sandbox = Sandbox::new(&component, spec, &manifest.slots, may_lack, &grounds)?;

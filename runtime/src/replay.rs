@@ -37,7 +37,7 @@ pub struct Replay<'a> {
 }
 
 /// Processor time of a replay's workers: a day.
-const CPU_SECONDS: u64 = 86_400;
+const WORKER_SECONDS: u64 = 86_400;
 
 /// A run that was replayed to the same output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,7 +61,12 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
     let approved = gate::readmit(dir, evidence)?;
     let program = replay.worker.map_or_else(Program::this, Program::at);
     let compiled = Compiled::none();
-    let grounds = Grounds { program: &program, compiled: &compiled, workers: replay.threads, cpu_seconds: CPU_SECONDS };
+    let grounds = Grounds {
+        program: &program,
+        compiled: &compiled,
+        workers: crate::run::cores(replay.threads),
+        worker_seconds: WORKER_SECONDS,
+    };
     let sandbox = Sandbox::start(&approved, &grounds)?;
     let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads };
     let snapshot = provision::snapshot(&approved, dir)?;

@@ -126,13 +126,13 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     }
     let ledger = session.ledger()?;
     ledger.check(&privacy::charges(approved.agreement(), approved.manifest()))?;
-    let sandbox = session.sandbox(&approved, cores(request))?;
+    let sandbox = session.sandbox(&approved, cores(request.threads))?;
 
     // 2. Provision: the budget is reserved; the run's own principal opens the agreed views; the budget is settled before
     // the first row is looked at, and from there on everything that goes wrong is told as one thing.
     progress(Step::Provision);
     session.certify(&approved)?;
-    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads: cores(request) };
+    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads: cores(request.threads) };
     if provision::infers_types(&approved) {
         session.begin_to_read()?;
     }
@@ -154,9 +154,9 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
 }
 
 /// At most one worker per core: more would only make units wait for each other until the clock ends the run.
-fn cores(request: &Request<'_>) -> usize {
+pub(crate) fn cores(asked: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    request.threads.clamp(1, cores)
+    asked.clamp(1, cores)
 }
 
 impl From<Delivered> for ReleasedResult {

@@ -46,8 +46,8 @@ pub(crate) struct Grounds<'a> {
     pub(crate) compiled: &'a Compiled,
     /// Workers, which are processes.
     pub(crate) workers: usize,
-    /// Processor time of each worker.
-    pub(crate) cpu_seconds: u64,
+    /// How long each worker may live and compute.
+    pub(crate) worker_seconds: u64,
 }
 
 /// Workers that have loaded a question, and have seen no data.
@@ -73,8 +73,8 @@ impl Sandbox {
         may_lack: &[Wall],
         grounds: &Grounds<'_>,
     ) -> Result<Self> {
-        let Grounds { program, compiled, workers, cpu_seconds } = *grounds;
-        let start = |_| Worker::start(program, &spec.limits, cpu_seconds);
+        let Grounds { program, compiled, workers, worker_seconds } = *grounds;
+        let start = |_| Worker::start(program, &spec.limits, worker_seconds);
         let mut workers: Vec<Worker> = (0..workers.max(1)).map(start).collect::<Result<_, _>>()?;
         compiled.with(program, component, &spec.limits, may_lack, |code| {
             workers.iter_mut().try_for_each(|worker| worker.load(code, &spec, may_lack))
@@ -148,8 +148,17 @@ impl Ask for Asker<'_> {
             let bytes = batch.len();
             // A unit that does not fit the memory by itself fits no instance's memory either: it contributes nothing.
             let (asked, rest) = units.split_at(fit.max(1));
-            let answers = if fit == 0 { vec![nothing()] } else { self.worker.ask(fit, bytes)? };
-            count(asked, answers, tally, &mut figures);
+            let mut asked = asked.iter();
+            let mut take = |answer| {
+                if let Some(unit) = asked.next() {
+                    count(unit, answer, tally, &mut figures);
+                }
+            };
+            if fit == 0 {
+                take(nothing());
+            } else {
+                self.worker.ask(fit, bytes, take)?;
+            }
             units = rest;
         }
         Ok(figures)
@@ -160,11 +169,9 @@ fn nothing() -> Asked {
     Asked { answer: Answer::Nothing, fuel: 0, memory_bytes: 0 }
 }
 
-fn count(units: &[Unit], answers: Vec<Asked>, tally: &mut Tally, figures: &mut Figures) {
-    for (unit, asked) in units.iter().zip(answers) {
-        figures.add(unit, &asked);
-        tally.add(unit, asked.answer);
-    }
+fn count(unit: &Unit, asked: Asked, tally: &mut Tally, figures: &mut Figures) {
+    figures.add(unit, &asked);
+    tally.add(unit, asked.answer);
 }
 
 /// Asks about all units of a stream, on a thread for each of those who ask. What comes out is the same for any number.

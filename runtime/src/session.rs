@@ -114,8 +114,8 @@ impl<'a> Session<'a> {
         let compiled = Compiled::of(state, HostKey::open(&self.state)?);
         let program = self.request.worker.map_or_else(Program::this, Program::at);
         // No worker computes for longer than its run may last.
-        let cpu_seconds = u64::from(self.request.minutes) * 60;
-        let grounds = Grounds { program: &program, compiled: &compiled, workers, cpu_seconds };
+        let worker_seconds = u64::from(self.request.minutes) * 60;
+        let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds };
         let sandbox = Sandbox::start(approved, &grounds)?;
         self.trace.sandbox = Some(SandboxRecord { walls: sandbox.walls(), isa: isa() });
         Ok(sandbox)

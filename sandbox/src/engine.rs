@@ -62,6 +62,7 @@ impl Question {
     pub(crate) fn on(engine: &Engine, component: &[u8], spec: Spec) -> Result<Self> {
         let compiled = Component::from_binary(engine, component).map_err(|error| not_compiled(&error))?;
         let mut question = Self::of(&compiled, spec)?;
+        question.try_out()?;
         if let Some((plan, module)) = driven(component, &question.spec.limits) {
             let engine = engine_of_kernels(&question.spec.limits)?;
             Module::from_binary(&engine, &module).iter().for_each(|module| question.drive(module, plan.clone()));
@@ -89,13 +90,11 @@ impl Question {
         Self { kernel: None, ..self }
     }
 
-    /// Proves on no data at all that the component instantiates within its limits.
+    /// Nothing of the component runs here.
     pub(crate) fn of(component: &Component, spec: Spec) -> Result<Self> {
         let function = find_export(component, spec.kind)?;
         let pre = Linker::new(component.engine()).instantiate_pre(component).map_err(|error| not_compiled(&error))?;
-        let question = Self { pre, function, spec, cancelled: Arc::default(), kernel: None };
-        question.try_out()?;
-        Ok(question)
+        Ok(Self { pre, function, spec, cancelled: Arc::default(), kernel: None })
     }
 
     /// How the question is asked.
@@ -115,19 +114,24 @@ impl Question {
         Arc::clone(&self.cancelled)
     }
 
-    /// Asks about every unit of a batch, each in an instance of its own or, if there is a kernel, by that. An error is this host's failure, or the wall
-    /// clock; whatever the guest does wrong is `Answer::Nothing`.
+    /// The answers about every unit of a batch.
     pub fn ask_all(&self, batch: &[u8], units: usize) -> Result<Vec<Asked>> {
-        if let Some(kernel) = &self.kernel {
-            return lock(kernel).ask_all(batch, units);
-        }
-        let parameters: Vec<Parameter<'_>> = self.spec.parameters.iter().map(Parameter::from).collect();
         let mut answers = Vec::with_capacity(units.min(batch.len()));
-        Units::read(batch, units, &self.spec.slots)?.each(|views| {
-            answers.push(self.ask(&parameters, views)?);
+        self.ask_each(batch, units, |asked| {
+            answers.push(asked);
             Ok(())
         })?;
         Ok(answers)
+    }
+
+    /// Asks about every unit of a batch in turn: each in an instance of its own or, if there is one, by the kernel. An
+    /// error is this host's failure, or the wall clock; whatever the guest does wrong is `Answer::Nothing`.
+    pub(crate) fn ask_each(&self, batch: &[u8], units: usize, mut take: impl FnMut(Asked) -> Result<()>) -> Result<()> {
+        if let Some(kernel) = &self.kernel {
+            return lock(kernel).ask_all(batch, units)?.into_iter().try_for_each(take);
+        }
+        let parameters: Vec<Parameter<'_>> = self.spec.parameters.iter().map(Parameter::from).collect();
+        Units::read(batch, units, &self.spec.slots)?.each(|views| take(self.ask(&parameters, views)?))
     }
 
     fn ask(&self, parameters: &[Parameter<'_>], views: &[Rows<'_>]) -> Result<Asked> {
@@ -198,11 +202,7 @@ impl Question {
         if error.downcast_ref::<Trap>() != Some(&Trap::Interrupt) {
             return Ok(Answer::Nothing);
         }
-        Err(Denial::new(
-            Reason::TimedOut,
-            format!("a unit took longer than the agreed {} ms", self.spec.limits.milliseconds_per_unit),
-            "run on an idle machine, or agree to less fuel per unit",
-        ))
+        Err(timed_out(&self.spec.limits))
     }
 
     /// The floor under [`ask`](Self::ask): instantiate, call with nothing, drop. For benchmarks.
@@ -232,8 +232,8 @@ impl Question {
         Ok(store)
     }
 
-    /// What fails here fails for every unit, so it is told in full and before any data is read.
-    fn try_out(&self) -> Result<()> {
+    /// Proves on no data at all that the component instantiates within its limits. What fails here fails for every unit, so it is told in full and before any data is read.
+    pub(crate) fn try_out(&self) -> Result<()> {
         let mut store = self.store()?;
         let instance = self.pre.instantiate(&mut store).map_err(|error| {
             Denial::new(
@@ -258,6 +258,14 @@ impl Question {
 /// A driver sets all that it reads before it runs, so that one at which another call has stopped is as good as any.
 fn lock(kernel: &Mutex<Driver>) -> std::sync::MutexGuard<'_, Driver> {
     kernel.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn timed_out(limits: &Limits) -> Denial {
+    Denial::new(
+        Reason::TimedOut,
+        format!("a unit took longer than the agreed {} ms", limits.milliseconds_per_unit),
+        "run on an idle machine, or agree to less fuel per unit",
+    )
 }
 
 impl<'a> From<&'a Value> for Parameter<'a> {

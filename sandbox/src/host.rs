@@ -1,18 +1,20 @@
 //! The host's side: starts workers, gives them units, and believes nothing that they say.
 
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
 use crate::batch::Writer;
 use crate::denial::{Denial, Reason, Result};
 use crate::engine::Asked;
-use crate::message::{Reply, Task, receive, send};
+use crate::message::{Most, Reply, Task, receive, send};
 use crate::shared::Region;
 use crate::terms::{Limits, Spec};
 use crate::walls::{Caps, Wall};
@@ -33,6 +35,8 @@ const WORKER_DATA_BYTES: u64 = 1 << 30;
 const RESERVED_BYTES: u64 = 16 << 30;
 /// The least memory for units: enough for a chunk of them.
 const REGION_BYTES_MIN: usize = 64 << 20;
+/// What is read from a pipe at a time.
+const PIPE_BYTES: usize = 64 << 10;
 /// What a unit's answer takes besides its own bytes.
 const ANSWER_OVERHEAD_BYTES: u64 = 256;
 
@@ -83,9 +87,11 @@ pub fn compile_within(
 ) -> Result<Vec<u8>> {
     let caps = Caps { address_bytes: RESERVED_BYTES, data_bytes, cpu_seconds };
     let mut process = Process::start(program, Role::Compile, &caps, Stdio::null())?;
+    process.end = Some(Instant::now() + COMPILE);
     require(&process.walls, may_lack)?;
     let said = process.say(&Task::Compile(limits.clone()), component);
-    let heard = said.and_then(|()| process.hear(COMPILE, COMPILED_BYTES_MAX));
+    let most = Most { message: REPLY_BYTES_MAX, bytes: COMPILED_BYTES_MAX };
+    let heard = said.and_then(|()| process.hear(Instant::now() + COMPILE, most));
     // To compile without end or measure is the component's doing.
     let (reply, compiled) = heard.map_err(|denial| match denial.reason() {
         Reason::SandboxFailed => Denial::new(Reason::CompileFailed, denial.fact(), "build a smaller component"),
@@ -106,8 +112,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker for one question. Whether its walls suffice is to be asked before it is given anything.
-    pub fn start(program: &Program, limits: &Limits, cpu_seconds: u64) -> Result<Self> {
+    /// Starts a worker for one question, which may live and compute for so many seconds. Whether its walls suffice is
+    /// asked before it is given anything.
+    pub fn start(program: &Program, limits: &Limits, seconds: u64) -> Result<Self> {
         let memory = usize::try_from(limits.memory_bytes_per_unit).unwrap_or(usize::MAX);
         // What a unit's rows take beyond twice its instance's memory, no instance could be told.
         let bytes = REGION_BYTES_MIN.max(memory.saturating_mul(2));
@@ -117,11 +124,12 @@ impl Worker {
         let caps = Caps {
             address_bytes: RESERVED_BYTES + limits.memory_bytes_per_unit + bytes as u64,
             data_bytes: WORKER_DATA_BYTES + limits.memory_bytes_per_unit,
-            cpu_seconds,
+            cpu_seconds: seconds,
         };
         // A worker has nothing to say to people, so its third standard stream is its memory: no code runs between the
         // fork and the new program.
-        let process = Process::start(program, Role::Ask, &caps, Stdio::from(file))?;
+        let mut process = Process::start(program, Role::Ask, &caps, Stdio::from(file))?;
+        process.end = Instant::now().checked_add(Duration::from_secs(seconds));
         Ok(Self { process, region, limits: limits.clone(), slack: SLACK })
     }
 
@@ -135,7 +143,7 @@ impl Worker {
     pub fn load(&mut self, compiled: &[u8], spec: &Spec, may_lack: &[Wall]) -> Result<()> {
         require(&self.process.walls, may_lack)?;
         self.process.say(&Task::Load(spec.clone()), compiled)?;
-        match self.process.hear(START, REPLY_BYTES_MAX)? {
+        match self.process.hear(Instant::now() + START, Most { message: REPLY_BYTES_MAX, bytes: 0 })? {
             (Reply::Loaded(outcome), _) => outcome.map_err(Denial::from_stranger),
             _ => Err(self.process.talks_nonsense()),
         }
@@ -146,17 +154,42 @@ impl Worker {
         Writer::new(self.region.bytes())
     }
 
-    /// Asks about the batch that was written: so many units, in so many bytes.
-    pub fn ask(&mut self, units: usize, bytes: usize) -> Result<Vec<Asked>> {
+    /// Asks about the batch that was written: so many units, in so many bytes. Takes each answer when it is there.
+    pub fn ask(&mut self, units: usize, bytes: usize, mut take: impl FnMut(Asked)) -> Result<()> {
         let count = u32::try_from(units).map_err(|_| Denial::failed("a batch has too many units"))?;
+        let deadline = self.deadline(count);
         self.process.say(&Task::Ask { units: count, bytes: bytes as u64 }, &[])?;
-        let time = Duration::from_millis(self.limits.milliseconds_per_unit.saturating_mul(u64::from(count)));
         let answer = self.limits.answer_bytes_per_unit.saturating_mul(2).saturating_add(ANSWER_OVERHEAD_BYTES);
-        let most = REPLY_BYTES_MAX.saturating_add(answer.saturating_mul(u64::from(count)));
-        match self.process.hear(time.saturating_add(self.slack), most)? {
-            (Reply::Asked(Ok(answers)), _) if answers.len() == units => Ok(answers),
-            (Reply::Asked(Err(denial)), _) => Err(Denial::from_stranger(denial)),
-            _ => Err(self.process.talks_nonsense()),
+        for _ in 0..count {
+            match self.process.hear(deadline, Most { message: answer, bytes: 0 })? {
+                (Reply::Asked(Ok(asked)), _) => take(self.within_limits(asked)),
+                (Reply::Asked(Err(denial)), _) => return Err(self.ended_by(denial.reason())),
+                _ => return Err(self.process.talks_nonsense()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a worker ended a run. It has seen data, so its words are not passed on.
+    fn ended_by(&self, reason: Reason) -> Denial {
+        if reason == Reason::TimedOut {
+            return crate::engine::timed_out(&self.limits);
+        }
+        Denial::failed("a worker process could not go on")
+    }
+
+    fn deadline(&self, units: u32) -> Instant {
+        let time = Duration::from_millis(self.limits.milliseconds_per_unit.saturating_mul(u64::from(units)));
+        let now = Instant::now();
+        now.checked_add(time.saturating_add(self.slack)).unwrap_or(now + START)
+    }
+
+    /// What a worker says of its own use is no more than it may use.
+    fn within_limits(&self, asked: Asked) -> Asked {
+        Asked {
+            fuel: asked.fuel.min(self.limits.fuel_per_unit),
+            memory_bytes: asked.memory_bytes.min(self.limits.memory_bytes_per_unit),
+            ..asked
         }
     }
 
@@ -194,20 +227,32 @@ fn require(standing: &[Wall], may_lack: &[Wall]) -> Result<()> {
 #[derive(Debug)]
 struct Process {
     child: Child,
+    /// Names this process even when its number is another's.
+    handle: OwnedFd,
     input: ChildStdin,
-    output: ChildStdout,
+    output: BufReader<Timed>,
+    /// When the process has lived long enough.
+    end: Option<Instant>,
     walls: Vec<Wall>,
 }
 
 impl Process {
     fn start(program: &Program, role: Role, caps: &Caps, memory: Stdio) -> Result<Self> {
-        let started = program.start(role, caps, memory);
-        let mut child = started.map_err(|error| Denial::failed(format!("no worker process: {error}")))?;
+        let no_process = |error: io::Error| Denial::failed(format!("no worker process: {error}"));
+        let mut child = program.start(role, caps, memory).map_err(no_process)?;
+        let handle = handle_of(&child).map_err(|error| {
+            let _ = child.kill();
+            no_process(error)
+        })?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Denial::failed("a worker process has no pipes"));
         };
-        let mut process = Self { child, input, output, walls: Vec::new() };
-        let (Reply::Standing(walls), _) = process.hear(START, REPLY_BYTES_MAX)? else {
+        let output = BufReader::with_capacity(PIPE_BYTES, Timed { pipe: output, deadline: None });
+        let mut process = Self { child, handle, input, output, end: None, walls: Vec::new() };
+        let flags = fcntl_getfl(&process.input).and_then(|flags| fcntl_setfl(&process.input, flags | OFlags::NONBLOCK));
+        flags.map_err(|error| no_process(error.into()))?;
+        let most = Most { message: REPLY_BYTES_MAX, bytes: 0 };
+        let (Reply::Standing(walls), _) = process.hear(Instant::now() + START, most)? else {
             return Err(process.talks_nonsense());
         };
         process.walls = walls;
@@ -216,57 +261,96 @@ impl Process {
     }
 
     fn say(&mut self, task: &impl Serialize, bytes: &[u8]) -> Result<()> {
-        send(&mut self.input, task, bytes).map_err(|_| self.is_gone())
+        let deadline = self.before_its_end(Instant::now() + START);
+        send(&mut TimedWriter { pipe: &self.input, deadline }, task, bytes).map_err(|error| self.failed(&error))
     }
 
-    fn hear(&mut self, time: Duration, most: u64) -> Result<(Reply, Vec<u8>)> {
-        let deadline = Instant::now().checked_add(time);
-        receive(&mut Timed { pipe: &self.output, deadline }, most).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.is_gone(),
+    fn hear(&mut self, deadline: Instant, most: Most) -> Result<(Reply, Vec<u8>)> {
+        self.output.get_mut().deadline = Some(self.before_its_end(deadline));
+        receive(&mut self.output, most).map_err(|error| self.failed(&error))
+    }
+
+    fn before_its_end(&self, deadline: Instant) -> Instant {
+        self.end.map_or(deadline, |end| end.min(deadline))
+    }
+
+    fn failed(&mut self, error: &io::Error) -> Denial {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::WriteZero => self.is_gone(),
             io::ErrorKind::TimedOut => {
-                let _ = self.child.kill();
-                Denial::failed(format!("a worker process gave no answer within {} s", time.as_secs()))
+                self.kill();
+                Denial::failed("a worker process gave no answer in time")
             }
             _ => self.talks_nonsense(),
-        })
+        }
     }
 
     /// What the process ended by.
     fn is_gone(&mut self) -> Denial {
-        let _ = self.child.kill();
+        self.kill();
         let how = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         Denial::failed(format!("a worker process ended: {how}"))
     }
 
     /// Only a question that has broken out of its engine makes a worker say what it does not say by itself.
     fn talks_nonsense(&mut self) -> Denial {
-        let _ = self.child.kill();
+        self.kill();
         Denial::failed("a worker process gave an answer that no honest one gives")
+    }
+
+    fn kill(&self) {
+        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        self.kill();
         let _ = self.child.wait();
     }
 }
 
+fn handle_of(child: &Child) -> io::Result<OwnedFd> {
+    let id = Pid::from_child(child);
+    Ok(pidfd_open(id, PidfdFlags::empty())?)
+}
+
 /// A pipe that is read until a deadline.
-struct Timed<'a> {
-    pipe: &'a ChildStdout,
+#[derive(Debug)]
+struct Timed {
+    pipe: ChildStdout,
     deadline: Option<Instant>,
 }
 
-impl Read for Timed<'_> {
+impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut pipe = [PollFd::new(self.pipe, PollFlags::IN)];
-        match poll(&mut pipe, left.as_ref()) {
-            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => Ok(rustix::io::read(self.pipe.as_fd(), buffer)?),
-            Err(error) => Err(error.into()),
-        }
+        wait(&self.pipe, PollFlags::IN, self.deadline)?;
+        Ok(rustix::io::read(self.pipe.as_fd(), buffer)?)
+    }
+}
+
+/// A pipe that is written to until a deadline, and not waited for.
+struct TimedWriter<'a> {
+    pipe: &'a ChildStdin,
+    deadline: Instant,
+}
+
+impl Write for TimedWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        wait(self.pipe, PollFlags::OUT, Some(self.deadline))?;
+        Ok(rustix::io::write(self.pipe.as_fd(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn wait(pipe: &impl AsFd, until: PollFlags, deadline: Option<Instant>) -> io::Result<()> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
+    match poll(&mut [PollFd::new(pipe, until)], left.as_ref())? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
     }
 }

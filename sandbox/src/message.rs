@@ -1,4 +1,4 @@
-//! What host and worker say to each other: frames of a length, a message and a length, some bytes.
+//! What host and worker say to each other: frames of a length, a message, a length, and some bytes.
 
 use std::io::{self, Read, Write};
 
@@ -29,26 +29,31 @@ pub(crate) enum Reply {
     /// What was compiled follows.
     Compiled(Result<(), Denial>),
     Loaded(Result<(), Denial>),
-    Asked(Result<Vec<Asked>, Denial>),
+    /// One unit's answer; a batch has as many of these as units, or fewer of which the last is why.
+    Asked(Result<Asked, Denial>),
 }
 
-/// Sends a message, and the bytes that belong to it.
+/// The longest message and the most bytes that one side takes from the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Most {
+    pub(crate) message: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Writes a message, and the bytes that belong to it.
 pub(crate) fn send<T: Serialize>(to: &mut impl Write, message: &T, bytes: &[u8]) -> io::Result<()> {
     let message = postcard::to_stdvec(message).map_err(io::Error::other)?;
-    let mut head = Vec::with_capacity(message.len() + 16);
-    head.extend_from_slice(&(message.len() as u64).to_le_bytes());
-    head.extend_from_slice(&message);
-    head.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-    to.write_all(&head)?;
-    to.write_all(bytes)?;
-    to.flush()
+    to.write_all(&(message.len() as u64).to_le_bytes())?;
+    to.write_all(&message)?;
+    to.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    to.write_all(bytes)
 }
 
-/// Receives a message and its bytes, neither of which may be longer than `most`.
-pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl Read, most: u64) -> io::Result<(T, Vec<u8>)> {
-    let message = part(from, most)?;
+/// Reads a message and its bytes.
+pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl Read, most: Most) -> io::Result<(T, Vec<u8>)> {
+    let message = part(from, most.message)?;
     let message = postcard::from_bytes(&message).map_err(io::Error::other)?;
-    Ok((message, part(from, most)?))
+    Ok((message, part(from, most.bytes)?))
 }
 
 /// The other side may be under a guest's control: memory is taken as bytes come, not as they are announced.
@@ -68,24 +73,28 @@ fn part(from: &mut impl Read, most: u64) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    const MOST: Most = Most { message: 20, bytes: 100 };
+
     #[test]
     fn messages_are_received_as_they_were_sent() {
         let mut pipe = Vec::new();
         send(&mut pipe, &Task::Ask { units: 7, bytes: 1 << 40 }, b"").unwrap();
         send(&mut pipe, &Reply::Standing(vec![Wall::Seccomp]), b"bytes").unwrap();
         let mut from = pipe.as_slice();
-        let (task, _): (Task, _) = receive(&mut from, 100).unwrap();
+        let (task, _): (Task, _) = receive(&mut from, MOST).unwrap();
         assert!(matches!(task, Task::Ask { units: 7, bytes } if bytes == 1 << 40));
-        let (reply, bytes): (Reply, _) = receive(&mut from, 100).unwrap();
+        let (reply, bytes): (Reply, _) = receive(&mut from, MOST).unwrap();
         assert!(matches!(reply, Reply::Standing(walls) if walls == [Wall::Seccomp]) && bytes == b"bytes");
     }
 
     #[test]
     fn what_is_too_long_or_cut_off_is_refused() {
         let mut pipe = Vec::new();
-        send(&mut pipe, &Reply::Loaded(Ok(())), &[0; 100]).unwrap();
-        assert!(receive::<Reply>(&mut pipe.as_slice(), 99).is_err());
-        assert!(receive::<Reply>(&mut &pipe[..pipe.len() - 1], 100).is_err());
-        assert!(receive::<Reply>(&mut [u8::MAX; 64].as_slice(), 100).is_err());
+        send(&mut pipe, &Reply::Standing(vec![Wall::Seccomp; 18]), &[0; 100]).unwrap();
+        assert!(receive::<Reply>(&mut pipe.as_slice(), MOST).is_ok());
+        assert!(receive::<Reply>(&mut pipe.as_slice(), Most { bytes: 99, ..MOST }).is_err());
+        assert!(receive::<Reply>(&mut pipe.as_slice(), Most { message: 19, ..MOST }).is_err());
+        assert!(receive::<Reply>(&mut &pipe[..pipe.len() - 1], MOST).is_err());
+        assert!(receive::<Reply>(&mut [u8::MAX; 64].as_slice(), MOST).is_err());
     }
 }

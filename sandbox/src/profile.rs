@@ -213,7 +213,7 @@ macro_rules! named {
     }};
 }
 
-fn features(features: WasmFeatures) -> impl Iterator<Item = (&'static str, bool)> {
+pub(crate) fn features(features: WasmFeatures) -> impl Iterator<Item = (&'static str, bool)> {
     let named = named! { features;
         mutable_global saturating_float_to_int sign_extension reference_types multi_value bulk_memory simd relaxed_simd
         threads shared_everything_threads tail_call floats multi_memory exceptions memory64 extended_const

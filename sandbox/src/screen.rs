@@ -1,4 +1,9 @@
 //! Looks at a component's bytes before any compiler does.
+//!
+//! Compiling is not metered, and a compiler is more code than a validator: what is not a question, or too much of one, is
+//! refused here, by its bytes alone.
+
+pub(crate) mod bounds;
 
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
@@ -18,18 +23,27 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::FLOATS)
     .union(WasmFeatures::COMPONENT_MODEL);
 
-/// Refuses bytes that are not a component, or that import anything.
+/// Refuses bytes that are not a component, that import anything, or that have more of something than is accepted.
 pub fn screen(bytes: &[u8]) -> Result<()> {
-    if bytes.starts_with(b"(") {
-        return Err(invalid("the question is WebAssembly text"));
-    }
+    bounds::within(bounds::BYTES, bytes.len())?;
     if !Parser::is_component(bytes) {
-        let what = if Parser::is_core_wasm(bytes) { "a core module" } else { "no WebAssembly at all" };
-        return Err(invalid(format!("the question is {what}")));
+        return Err(invalid(format!("the question is {}", what_else(bytes))));
     }
     refuse_imports(bytes)?;
+    bounds::require(bytes)?;
     Validator::new_with_features(FEATURES).validate_all(bytes).map_err(|error| malformed(&error))?;
     Ok(())
+}
+
+/// What bytes are that are no component. Compiled code is an ELF file, and would run as it is: it is never taken.
+fn what_else(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [] => "empty",
+        bytes if bytes.starts_with(b"\x7fELF") => "compiled already, or a program",
+        bytes if bytes.trim_ascii_start().starts_with(b"(") => "WebAssembly text",
+        bytes if Parser::is_core_wasm(bytes) => "a core module",
+        _ => "no WebAssembly at all",
+    }
 }
 
 /// Only the outermost component's imports come from the host; those of nested ones are satisfied inside.
@@ -56,8 +70,10 @@ fn refuse_imports(bytes: &[u8]) -> Result<()> {
 }
 
 pub(crate) fn malformed(error: &wasmparser::BinaryReaderError) -> Denial {
-    // The message may quote names from the component; it is about code that its author hands over, not about data.
-    invalid(format!("the component is malformed or uses a feature that is not accepted: {}", error.message()))
+    // The message may quote names from the component; it is about code that its author hands over, not about data. It is
+    // cut and cannot move a terminal's cursor.
+    let why: String = error.message().escape_debug().take(200).collect();
+    invalid(format!("the component is malformed or uses a feature that is not accepted: {why}"))
 }
 
 pub(crate) fn invalid(fact: impl Into<String>) -> Denial {

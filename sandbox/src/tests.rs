@@ -1,5 +1,8 @@
 //! Components from text, what they export, and the engine's profile.
 
+mod hostile;
+mod screen;
+
 use expect_test::expect;
 use wasmtime::{Engine, Instance, Module, OptLevel, Store};
 
@@ -178,18 +181,23 @@ fn a_component_on_which_the_decoder_stops_is_refused() {
     }
 }
 
-/// A name of 90 kB that 1,000 parameters use would be printed 1,000 times.
+/// A name that 1,500 parameters use would be printed 1,500 times.
 #[test]
 fn a_world_that_would_fill_memory_is_refused() {
-    let name = format!("a{}", "b".repeat(90_000));
+    let name = format!("a{}", "b".repeat(200));
     let uses: String = (0..100).map(|at| format!("p{at}: {name}, ")).collect();
+    let (functions, exports): (String, String) = (0..15)
+        .map(|at| {
+            let export = format!("glovebox:question/analytical@0.1.0#f{at}");
+            (format!("f{at}: func({uses});\n"), format!("(func (export \"{export}\") (param i32))"))
+        })
+        .unzip();
     let wit = format!(
-        "package glovebox:question@0.1.0;\ninterface analytical {{ enum {name} {{ x }}\nf: func({uses}); }}\n\
+        "package glovebox:question@0.1.0;\ninterface analytical {{ enum {name} {{ x }}\n{functions} }}\n\
          world w {{ export analytical; }}"
     );
-    let module = format!("(module {MEMORY} (func (export \"glovebox:question/analytical@0.1.0#f\") (param i32)))");
-    let refused = world(&encode(&wit, "w", wasm(&module))).unwrap_err();
-    assert!(refused.to_string().contains("longer"), "{refused}");
+    let refused = world(&encode(&wit, "w", wasm(&format!("(module {MEMORY} {exports})")))).unwrap_err();
+    assert!(refused.fact().contains("longer than 262144 bytes of WIT"), "{refused}");
 }
 
 /// A change here is a change of what questions compute or may use: agreements that name the old digest do not run.

@@ -12,6 +12,7 @@ use std::io;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -21,11 +22,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wall {
-    /// Nothing that is executed can give the process rights again.
+    /// The process has no capability, also where it is root's, and nothing that is executed can give it rights again.
     NoNewPrivileges,
     /// Bounds of address space, memory, processor time, files and core dumps (`setrlimit`).
     Limits,
-    /// No file can be opened, no port bound or connected, no other process signalled (Landlock).
+    /// No file can be opened (Landlock); where the kernel is new enough, no port bound or connected (Linux 6.7) and no
+    /// other process signalled (6.12) either. The filter of system calls forbids these three by itself.
     Landlock,
     /// No system call but those that computing takes (seccomp); any other ends the process.
     Seccomp,
@@ -74,18 +76,18 @@ pub(crate) fn enclose(caps: &Caps) -> Vec<Wall> {
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let attempts = [
-        (Wall::NoNewPrivileges, rustix::thread::set_no_new_privs(true).is_ok()),
+        (Wall::NoNewPrivileges, give_up_rights().is_ok()),
         (Wall::Limits, limit(caps).is_ok()),
         (Wall::Landlock, close_files_and_ports().unwrap_or(false)),
     ];
     attempts.into_iter().filter(|(_, stands)| *stands).map(|(wall, _)| wall).collect()
 }
 
-/// Once a question is loaded there are no new files, nothing is written to one, and no code is new.
+/// Before anything of a question runs: from here on there are no new files, nothing is written to one, and no code is
+/// new.
 pub(crate) fn close_behind(filters: bool) -> io::Result<()> {
-    for resource in [Resource::Nofile, Resource::Fsize] {
-        rustix::process::setrlimit(resource, Rlimit { current: Some(0), maximum: Some(0) })?;
-    }
+    lower(Resource::Nofile, 0)?;
+    lower(Resource::Fsize, 0)?;
     if filters { filter_calls(Calls::Ask) } else { Ok(()) }
 }
 
@@ -97,19 +99,32 @@ pub(crate) fn filter_calls(calls: Calls) -> io::Result<()> {
     Ok(())
 }
 
+fn give_up_rights() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
 fn limit(caps: &Caps) -> io::Result<()> {
-    let set =
-        |resource, most: u64| rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
     // Not even the same user's other processes may look into the memory of this one.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    set(Resource::Core, 0)?;
-    set(Resource::Fsize, IMAGE_BYTES_WHILE_LOADING)?;
-    set(Resource::Memlock, 0)?;
-    set(Resource::Nofile, FILES_WHILE_LOADING)?;
-    set(Resource::Cpu, caps.cpu_seconds)?;
-    set(Resource::Data, caps.data_bytes)?;
-    set(Resource::As, caps.address_bytes)?;
-    Ok(())
+    let limits = [
+        (Resource::Core, 0),
+        (Resource::Memlock, 0),
+        (Resource::Fsize, IMAGE_BYTES_WHILE_LOADING),
+        (Resource::Nofile, FILES_WHILE_LOADING),
+        (Resource::Cpu, caps.cpu_seconds),
+        (Resource::Data, caps.data_bytes),
+        (Resource::As, caps.address_bytes),
+    ];
+    limits.into_iter().try_for_each(|(resource, most)| lower(resource, most))
+}
+
+/// A limit that is lower already stays.
+fn lower(resource: Resource, most: u64) -> io::Result<()> {
+    let most = rustix::process::getrlimit(resource).maximum.map_or(most, |limit| limit.min(most));
+    Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
 }
 
 /// No file and no port at all. Whether the kernel has Landlock, if perhaps an old one without rules for ports: those
@@ -131,21 +146,26 @@ fn close_files_and_ports() -> Result<bool, landlock::RulesetError> {
 /// Which system calls a worker may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Calls {
-    /// Compiling a question, or loading what was compiled.
+    /// Compiling a question: memory and nothing else.
+    Compile,
+    /// Loading what was compiled.
     Load,
-    /// Asking, and nothing else: no new files, no code that was not there when the first unit came.
+    /// Asking: no new files, no code that was not there when the first unit came.
     Ask,
 }
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type Built<T> = Result<T, seccompiler::BackendError>;
 
 /// Memory, the pipes, waiting, and ending.
 const ALWAYS: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_write,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_munmap,
     libc::SYS_mremap,
-    libc::SYS_madvise,
     libc::SYS_brk,
     libc::SYS_futex,
     libc::SYS_sched_yield,
@@ -167,68 +187,98 @@ const ALWAYS: &[libc::c_long] = &[
 
 /// What loading takes besides: an image of a memory is a file without a name.
 const WHILE_LOADING: &[libc::c_long] = &[
+    libc::SYS_mprotect,
     libc::SYS_memfd_create,
     libc::SYS_ftruncate,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
-    libc::SYS_statx,
     libc::SYS_lseek,
     libc::SYS_pwrite64,
-    libc::SYS_sched_getaffinity,
     libc::SYS_membarrier,
-    libc::SYS_prlimit64,
     libc::SYS_seccomp,
-    libc::SYS_prctl,
 ];
 
-/// What a library tries while it loads, to learn how many processors it may use, and does without.
-const TRIED_WHILE_LOADING: &[libc::c_long] = &[libc::SYS_openat];
+/// What a library tries before a question is asked, to learn how many processors it may use, and does without.
+const TRIED: &[libc::c_long] = &[libc::SYS_openat, libc::SYS_statx, libc::SYS_sched_getaffinity];
 
 impl Calls {
     /// Filters that add up: of several answers to a call, the strictest counts.
-    fn programs(self) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
-        let mut programs = vec![self.allowed()?];
-        if self == Self::Load {
-            programs.push(failed()?);
+    fn programs(self) -> Built<Vec<BpfProgram>> {
+        // The last to stand is the one that may forbid any further one.
+        let mut programs = Vec::new();
+        if self != Self::Ask {
+            programs.push(failing(TRIED)?);
         }
+        programs.push(self.allowed()?);
         Ok(programs)
     }
 
-    fn allowed(self) -> Result<BpfProgram, seccompiler::BackendError> {
-        let no_condition = |calls: &[libc::c_long]| -> Vec<(i64, Vec<SeccompRule>)> {
-            calls.iter().map(|call| (*call, Vec::new())).collect()
-        };
-        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = no_condition(ALWAYS).into_iter().collect();
+    fn allowed(self) -> Built<BpfProgram> {
+        let mut rules = unconditional(ALWAYS);
+        rules.insert(libc::SYS_mmap, private_memory(self == Self::Load)?);
+        rules.insert(libc::SYS_mprotect, vec![all_of(&[not_executable()?])?]);
+        rules.insert(libc::SYS_madvise, any_of(2, [libc::MADV_DONTNEED, libc::MADV_FREE])?);
         // A process that aborts signals itself.
-        rules.insert(libc::SYS_tgkill, vec![only(0, SeccompCmpOp::Eq, u64::from(std::process::id()))?]);
-        match self {
-            Self::Load => {
-                rules.extend(no_condition(WHILE_LOADING));
-                rules.extend(no_condition(TRIED_WHILE_LOADING));
-                rules.extend(no_condition(&[libc::SYS_mmap, libc::SYS_mprotect]));
-            }
-            Self::Ask => {
-                let executable = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
-                rules.insert(libc::SYS_mmap, vec![only(2, executable.clone(), 0)?]);
-                rules.insert(libc::SYS_mprotect, vec![only(2, executable, 0)?]);
-            }
+        rules.insert(libc::SYS_tgkill, any_of(0, [std::process::id().cast_signed()])?);
+        if self == Self::Load {
+            rules.extend(unconditional(WHILE_LOADING));
+            rules.insert(libc::SYS_fcntl, any_of(1, [libc::F_GETFD, libc::F_ADD_SEALS])?);
+            rules.insert(libc::SYS_prctl, any_of(0, [libc::PR_SET_NO_NEW_PRIVS])?);
+            rules.insert(libc::SYS_prlimit64, own_limits()?);
         }
-        let otherwise = SeccompAction::KillProcess;
-        let arch = std::env::consts::ARCH.try_into()?;
-        SeccompFilter::new(rules, otherwise, SeccompAction::Allow, arch)?.try_into()
+        if self != Self::Ask {
+            rules.extend(unconditional(TRIED));
+        }
+        compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)
     }
 }
 
-/// Lets the calls that are tried fail, where the filter before it would let them be.
-fn failed() -> Result<BpfProgram, seccompiler::BackendError> {
-    let rules = TRIED_WHILE_LOADING.iter().map(|call| (*call, Vec::new())).collect();
-    let fails = SeccompAction::Errno(libc::EACCES.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, fails, std::env::consts::ARCH.try_into()?)?.try_into()
+/// Lets calls fail that the filter before would let be.
+fn failing(calls: &[libc::c_long]) -> Built<BpfProgram> {
+    compile(unconditional(calls), SeccompAction::Allow, SeccompAction::Errno(libc::EACCES.unsigned_abs()))
 }
 
-/// The call's argument, as it must be.
-fn only(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?])
+fn compile(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> Built<BpfProgram> {
+    SeccompFilter::new(rules, otherwise, matching, std::env::consts::ARCH.try_into()?)?.try_into()
+}
+
+fn unconditional(calls: &[libc::c_long]) -> Rules {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
+}
+
+/// Memory of the process's own, which its limits count.
+fn private_memory(may_be_executable: bool) -> Built<Vec<SeccompRule>> {
+    let kind = SeccompCmpOp::MaskedEq(libc::MAP_TYPE.unsigned_abs().into());
+    let mut conditions = vec![condition(3, kind, libc::MAP_PRIVATE)?];
+    if !may_be_executable {
+        conditions.push(not_executable()?);
+    }
+    Ok(vec![all_of(&conditions)?])
+}
+
+/// Of `mmap` and `mprotect` alike.
+fn not_executable() -> Built<SeccompCondition> {
+    condition(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC.unsigned_abs().into()), 0)
+}
+
+/// The process's own, and the two that are lowered when the question is loaded.
+fn own_limits() -> Built<Vec<SeccompRule>> {
+    let of = |resource: libc::__rlimit_resource_t| {
+        all_of(&[condition(0, SeccompCmpOp::Eq, 0)?, condition(1, SeccompCmpOp::Eq, resource.cast_signed())?])
+    };
+    Ok(vec![of(libc::RLIMIT_NOFILE)?, of(libc::RLIMIT_FSIZE)?])
+}
+
+fn any_of<const N: usize>(argument: u8, values: [libc::c_int; N]) -> Built<Vec<SeccompRule>> {
+    values.into_iter().map(|value| all_of(&[condition(argument, SeccompCmpOp::Eq, value)?])).collect()
+}
+
+fn all_of(conditions: &[SeccompCondition]) -> Built<SeccompRule> {
+    SeccompRule::new(conditions.to_vec())
+}
+
+/// All of these values are small and positive.
+fn condition(argument: u8, is: SeccompCmpOp, value: libc::c_int) -> Built<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value.unsigned_abs().into())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The worker's side: a process that compiles one question, or asks one about units, until its host hangs up.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,15 +12,19 @@ use wasmtime::{Engine, Module};
 use crate::artifact::{self, Artifact};
 use crate::denial::{Denial, Reason, Result};
 use crate::engine::{Question, Ticker, engine, engine_of_kernels};
-use crate::message::{Reply, Task, receive, send};
+use crate::message::{Most, Reply, Task, receive, send};
 use crate::shared::View;
+use crate::terms::Spec;
 use crate::walls::{Calls, Caps, Wall, close_behind, enclose, filter_calls};
 
 /// The first argument of a program that is to call [`serve`].
 pub const COMMAND: &str = "worker";
 
 /// What a host sends is as long as it must be; it is trusted.
-const ANY_LENGTH: u64 = u64::MAX;
+const ANY_LENGTH: Most = Most { message: u64::MAX, bytes: u64::MAX };
+
+/// Room for what a question does deep within its calls, whatever the system gives a first thread.
+const STACK_BYTES: usize = 8 << 20;
 
 /// Threads of a process that compiles.
 const COMPILER_THREADS: usize = 2;
@@ -79,14 +83,14 @@ fn close_inherited() {
 /// The two pipes, without the buffers of the standard library.
 struct Host {
     input: File,
-    output: File,
+    output: BufWriter<File>,
 }
 
 impl Host {
     fn new() -> io::Result<Self> {
         use std::os::fd::AsFd;
         let input = io::stdin().as_fd().try_clone_to_owned()?.into();
-        let output = io::stdout().as_fd().try_clone_to_owned()?.into();
+        let output = BufWriter::new(io::stdout().as_fd().try_clone_to_owned()?.into());
         Ok(Self { input, output })
     }
 
@@ -99,67 +103,104 @@ impl Host {
     }
 
     fn reply(&mut self, reply: &Reply, bytes: &[u8]) -> io::Result<()> {
-        send(&mut self.output, reply, bytes)
+        send(&mut self.output, reply, bytes)?;
+        self.output.flush()
     }
+
+    /// Says each unit's answer when it is there, so that no list of them is kept.
+    fn answer(&mut self, question: &Question, batch: &[u8], units: usize) -> io::Result<()> {
+        let mut said = Ok(());
+        let asked = question.ask_each(batch, units, |asked| {
+            said = send(&mut self.output, &Reply::Asked(Ok(asked)), &[]);
+            said.as_ref().map_err(|error| Denial::failed(error.to_string())).copied()
+        });
+        said?;
+        match asked {
+            Ok(()) => self.output.flush(),
+            Err(denial) => self.reply(&Reply::Asked(Err(denial)), &[]),
+        }
+    }
+}
+
+/// Goes on in a thread with a stack of its own, which has every wall that its starter has.
+fn on_a_known_stack(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker stopped")))
+    })
 }
 
 fn compile_one(caps: &Caps) -> io::Result<()> {
-    let mut host = Host::new()?;
     let mut walls = enclose(caps);
-    // Threads are started while they may be, and are there before the filter is.
-    rayon::ThreadPoolBuilder::new().num_threads(COMPILER_THREADS).build_global().map_err(io::Error::other)?;
-    rayon::broadcast(|_| ());
-    walls.extend(filter_calls(Calls::Load).is_ok().then_some(Wall::Seccomp));
-    host.reply(&Reply::Standing(walls), &[])?;
-    let Some((Task::Compile(limits), component)) = host.task()? else { return Ok(()) };
-    let compiled = artifact::compile(&component, &limits);
-    let (outcome, bytes) = compiled.map_or_else(|denial| (Err(denial), Vec::new()), |bytes| (Ok(()), bytes));
-    host.reply(&Reply::Compiled(outcome), &bytes)
+    on_a_known_stack(move || {
+        let mut host = Host::new()?;
+        // Threads are started while they may be, and are there before the filter is.
+        rayon::ThreadPoolBuilder::new().num_threads(COMPILER_THREADS).build_global().map_err(io::Error::other)?;
+        rayon::broadcast(|_| ());
+        walls.extend(filter_calls(Calls::Compile).is_ok().then_some(Wall::Seccomp));
+        host.reply(&Reply::Standing(walls), &[])?;
+        let Some((Task::Compile(limits), component)) = host.task()? else { return Ok(()) };
+        let compiled = artifact::compile(&component, &limits);
+        let (outcome, bytes) = compiled.map_or_else(|denial| (Err(denial), Vec::new()), |bytes| (Ok(()), bytes));
+        host.reply(&Reply::Compiled(outcome), &bytes)
+    })
 }
 
 fn ask_many(caps: &Caps) -> io::Result<()> {
-    let mut host = Host::new()?;
     // The host's file, to be read and not to be written.
     let units = View::of(&File::open("/proc/self/fd/2")?)?;
     let mut walls = enclose(caps);
-    let clock = Clock::default();
-    let _ticker = clock.start();
-    walls.extend(filter_calls(Calls::Load).is_ok().then_some(Wall::Seccomp));
-    let filters = walls.contains(&Wall::Seccomp);
-    host.reply(&Reply::Standing(walls), &[])?;
+    on_a_known_stack(move || {
+        let mut host = Host::new()?;
+        let clock = Clock::default();
+        let _ticker = clock.start();
+        let filters = filter_calls(Calls::Load).is_ok();
+        walls.extend(filters.then_some(Wall::Seccomp));
+        host.reply(&Reply::Standing(walls), &[])?;
 
-    let Some((Task::Load(spec), compiled)) = host.task()? else { return Ok(()) };
-    let loaded = engine(&spec.limits, 1).and_then(|engine| {
-        clock.ticks(&engine);
-        let Artifact { component, kernel } = Artifact::read(&compiled)?;
-        let mut question = Question::of(&load(&engine, component)?, spec)?;
-        if let Some((plan, module)) = kernel {
-            question.drive(&load_kernel(&engine_of_kernels(&question.spec().limits)?, module)?, plan);
+        let Some(question) = load(&mut host, &clock, filters)? else { return Ok(()) };
+        host.reply(&Reply::Loaded(Ok(())), &[])?;
+        while let Some((Task::Ask { units: count, bytes }, _)) = host.task()? {
+            let batch = usize::try_from(bytes).ok().and_then(|bytes| units.bytes().get(..bytes));
+            host.answer(&question, batch.unwrap_or_default(), count as usize)?;
         }
-        Ok(question)
-    });
-    let question = match loaded {
-        Ok(question) => question,
-        Err(denial) => return host.reply(&Reply::Loaded(Err(denial)), &[]),
-    };
-    clock.cancels(&question);
-    close_behind(filters)?;
-    host.reply(&Reply::Loaded(Ok(())), &[])?;
+        Ok(())
+    })
+}
 
-    while let Some((Task::Ask { units: count, bytes }, _)) = host.task()? {
-        let batch = usize::try_from(bytes).ok().and_then(|bytes| units.bytes().get(..bytes));
-        let batch = batch.ok_or_else(|| Denial::failed("a batch is longer than the memory for it"));
-        let asked = batch.and_then(|batch| question.ask_all(batch, count as usize));
-        host.reply(&Reply::Asked(asked), &[])?;
+/// Loads what was compiled, and runs none of it before nothing new can be opened or made.
+fn load(host: &mut Host, clock: &Clock, filters: bool) -> io::Result<Option<Question>> {
+    let Some((Task::Load(spec), compiled)) = host.task()? else { return Ok(None) };
+    let prepared = prepare(clock, &compiled, spec);
+    close_behind(filters)?;
+    let tried = prepared.and_then(|question| question.try_out().map(|()| question));
+    match tried {
+        Ok(question) => Ok(Some(question)),
+        Err(denial) => host.reply(&Reply::Loaded(Err(denial)), &[]).map(|()| None),
     }
-    Ok(())
+}
+
+fn prepare(clock: &Clock, compiled: &[u8], spec: Spec) -> Result<Question> {
+    let engine = engine(&spec.limits, 1)?;
+    let Artifact { component, kernel } = Artifact::read(compiled)?;
+    let component = load_component(&engine, component)?;
+    // Otherwise the first instance would make the image, which is a file.
+    component.initialize_copy_on_write_image().map_err(|error| not_loaded(&error))?;
+    let mut question = Question::of(&component, spec)?;
+    if let Some((plan, module)) = kernel {
+        let module = load_kernel(&engine_of_kernels(&question.spec().limits)?, module)?;
+        module.initialize_copy_on_write_image().map_err(|error| not_loaded(&error))?;
+        question.drive(&module, plan);
+    }
+    clock.cancels(&question);
+    Ok(question)
 }
 
 #[expect(
     unsafe_code,
     reason = "compiled by this program from an approved component, and behind the walls all the same"
 )]
-fn load(engine: &Engine, compiled: &[u8]) -> Result<Component> {
+fn load_component(engine: &Engine, compiled: &[u8]) -> Result<Component> {
     // SAFETY: the bytes come from `precompile_component`, directly or through a cache that only the host can write and
     // whose entries it authenticates. Were they anything else, they would run in a process that has nothing to lose.
     unsafe { Component::deserialize(engine, compiled) }.map_err(|error| not_loaded(&error))
@@ -178,31 +219,22 @@ fn not_loaded(error: &wasmtime::Error) -> Denial {
 
 /// The worker's clock: it lets calls end on time, and all of them when the host has hung up.
 #[derive(Clone, Default)]
-struct Clock {
-    engine: Arc<OnceLock<Engine>>,
-    question: Arc<OnceLock<(Arc<AtomicBool>, Vec<Engine>)>>,
-}
+struct Clock(Arc<OnceLock<(Arc<AtomicBool>, Vec<Engine>)>>);
 
 impl Clock {
-    /// Starts the one thread besides the main one, while threads may be started.
+    /// Starts the last thread, while threads may be started.
     fn start(&self) -> Ticker {
         let clock = self.clone();
         Ticker::start(move || clock.tick())
     }
 
-    fn ticks(&self, engine: &Engine) {
-        let _ = self.engine.set(engine.clone());
-    }
-
     /// Once the question is loaded, its engines tick, and it can be cancelled.
     fn cancels(&self, question: &Question) {
-        let _ = self.question.set((question.cancelled(), question.engines()));
+        let _ = self.0.set((question.cancelled(), question.engines()));
     }
 
     fn tick(&self) {
-        let Some((cancelled, engines)) = self.question.get() else {
-            return self.engine.get().into_iter().for_each(Engine::increment_epoch);
-        };
+        let Some((cancelled, engines)) = self.0.get() else { return };
         if has_hung_up() {
             cancelled.store(true, Ordering::Relaxed);
         }

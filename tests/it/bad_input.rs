@@ -96,7 +96,7 @@ fn bytes_that_are_no_component() {
     let agreement = room.agreed("evil", EVIL);
     let manifest = room.read("questions/evil.toml");
     let evil = room.component("evil");
-    let memory64 = "(component (core module $m (memory i64 80000)) (core instance (instantiate $m)))";
+    let memory64 = "(component (core module $m (memory i64 80000 80000)) (core instance (instantiate $m)))";
     for (what, bytes) in [
         ("no bytes", Vec::new()),
         ("some text", b"not a component".to_vec()),
@@ -108,7 +108,8 @@ fn bytes_that_are_no_component() {
         ("a script", b"#!/bin/sh\n".to_vec()),
         ("64-bit memory of 5 GB", wasm(memory64)),
         ("shared memory", wasm("(component (core module (memory 1 1 shared)))")),
-        ("two memories in a module", wasm("(component (core module (memory 1) (memory 1)))")),
+        ("a memory without a maximum", wasm("(component (core module (memory 1)))")),
+        ("two memories in a module", wasm("(component (core module (memory 1 1) (memory 1 1)))")),
     ] {
         println!("{what}");
         refused_twice(&room, &agreement, &bytes, &manifest, "COMPONENT_INVALID");
@@ -137,14 +138,15 @@ fn components_that_import() {
 fn components_that_do_not_start() {
     let room = Fixture::new();
     let manifest = room.read("questions/evil.toml");
-    let two = "(core module $big (memory 40000)) (core instance (instantiate $big)) (core instance (instantiate $big))";
-    let growing = "(memory 1) (func $start (if (i32.eq (memory.grow (i32.const 65535)) (i32.const -1)) \
+    let two =
+        "(core module $big (memory 40000 40000)) (core instance (instantiate $big)) (core instance (instantiate $big))";
+    let growing = "(memory 1 65536) (func $start (if (i32.eq (memory.grow (i32.const 65535)) (i32.const -1)) \
                    (then unreachable))) (start $start)";
     let spinning = "(func $start (loop br 0)) (start $start)";
     for (what, bytes) in [
-        ("4 GB of memory", wasm(&measuring("(memory 65536)"))),
+        ("4 GB of memory", wasm(&measuring("(memory 65536 65536)"))),
         ("5 GB of memory in two", wasm(&measuring_beside(two, ""))),
-        ("17 MB of memory", wasm(&measuring("(memory 272)"))),
+        ("17 MB of memory", wasm(&measuring("(memory 272 272)"))),
         ("4 GB asked for at start", wasm(&measuring(growing))),
         ("a loop at start", wasm(&measuring(spinning))),
         ("a trap at start", wasm(&measuring("(func $start unreachable) (start $start)"))),
@@ -162,7 +164,7 @@ fn components_of_another_contract() {
     let manifest = room.read("questions/evil.toml");
     for (what, bytes) in [
         ("nothing", wasm("(component)")),
-        ("memory and no function", wasm("(component (core module $m (memory 1)) (core instance (instantiate $m)))")),
+        ("memory and no function", wasm("(component (core module $m (memory 1 1)) (core instance (instantiate $m)))")),
         ("an interface of another package", wasm(&measuring("").replace("glovebox:question", "other:question"))),
     ] {
         println!("{what}");

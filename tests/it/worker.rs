@@ -63,8 +63,9 @@ fn write(writer: &mut glovebox_sandbox::Writer<'_>, values: &[i64]) -> usize {
 
 fn ask(worker: &mut Worker, values: &[i64]) -> Result<Vec<(bool, u64)>, Denial> {
     let bytes = write(&mut worker.batch(), values);
-    let answers = worker.ask(values.len(), bytes)?;
-    Ok(answers.iter().map(|asked| (matches!(asked.answer, Answer::Nothing), asked.fuel)).collect())
+    let mut answers = Vec::new();
+    worker.ask(values.len(), bytes, |asked| answers.push((matches!(asked.answer, Answer::Nothing), asked.fuel)))?;
+    Ok(answers)
 }
 
 /// The same answers and the same fuel, however units are cut into batches, in a worker and in this process, twice.
@@ -102,7 +103,14 @@ fn the_walls_stand() {
     let status = fs::read_to_string(process.join("status")).unwrap();
     let has = |line: &str| status.lines().any(|found| found.split_whitespace().collect::<Vec<_>>().join(" ") == line);
     // Three filters: while loading, what fails while loading, while asking.
-    for line in ["NoNewPrivs: 1", "Seccomp: 2", "Seccomp_filters: 3", "Threads: 2"] {
+    for line in [
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+        "Seccomp_filters: 3",
+        "Threads: 3",
+        "CapEff: 0000000000000000",
+        "CapPrm: 0000000000000000",
+    ] {
         assert!(has(line), "{line} in {status}");
     }
     let limits = fs::read_to_string(process.join("limits")).unwrap();

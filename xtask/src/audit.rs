@@ -18,8 +18,8 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 
 use crate::guests;
-use catalogue::{CLASSES, Elsewhere};
-use log::{Attack, Log};
+use catalogue::{CLASSES, Elsewhere, HOSTILE, SCREENED};
+use log::{Attack, Hostile, Log};
 
 /// How wide the tables are.
 const WIDTH: u16 = 160;
@@ -38,6 +38,10 @@ pub(crate) fn list(root: &Path) -> Result<()> {
             println!("   {note}");
         }
     }
+    println!("Hostile guests, by hand");
+    for test in hostile_tests(root)? {
+        println!("   {test}");
+    }
     Ok(())
 }
 
@@ -46,10 +50,31 @@ fn tests_in(root: &Path, file: &str) -> Result<Vec<String>> {
     if file.is_empty() {
         return Ok(Vec::new());
     }
-    let path = root.join("tests/it/catalogue").join(file);
-    let source = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let name = |line: &str| Some(line.strip_prefix("fn ")?.split('(').next()?.to_owned());
-    Ok(source.lines().filter_map(name).filter(|name| name.starts_with("atk_")).collect())
+    let functions = functions(&root.join("tests/it/catalogue").join(file), "fn ")?;
+    Ok(functions.into_iter().filter(|name| name.starts_with("atk_")).collect())
+}
+
+/// The tests that ask hostile guests, by their paths below the folder's.
+fn hostile_tests(root: &Path) -> Result<Vec<String>> {
+    let (folder, _) = HOSTILE;
+    let folder = root.join(folder);
+    let mut tests = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        let path = entry?.path();
+        let module = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let functions = functions(&path, "#[test]\nfn ")?;
+        tests.extend(functions.into_iter().map(|name| format!("{module}::{name}")));
+    }
+    tests.sort_unstable();
+    Ok(tests)
+}
+
+/// The names of what stands after `start` in a file, each at the beginning of a line.
+fn functions(path: &Path, start: &str) -> Result<Vec<String>> {
+    let source = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let (source, start) = (format!("\n{source}"), format!("\n{start}"));
+    let rest = source.split(&start).skip(1);
+    Ok(rest.filter_map(|rest| Some(rest.split('(').next()?.to_owned())).collect())
 }
 
 /// Runs everything and prints it as tables.
@@ -57,6 +82,7 @@ pub(crate) fn audit(root: &Path) -> Result<()> {
     guests::build(root, &root.join("target/questions"))?;
     let log = run_tests(root)?;
     let mut complaints = print_attacks(root, &log)?;
+    complaints.extend(print_hostile(root, &log)?);
     complaints.extend(print_epsilons(&log));
     println!("\nNumbers of other implementations");
     complaints.extend(golden::check(root)?);
@@ -76,7 +102,7 @@ fn run_tests(root: &Path) -> Result<Log> {
     let mut cargo = Command::new(program);
     cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--", "--nocapture", "atk_"]);
     cargo.args(CLASSES.iter().flat_map(|class| class.elsewhere).map(|elsewhere| elsewhere.test));
-    cargo.args(catalogue::TESTERS);
+    cargo.args([HOSTILE.1, SCREENED]).args(catalogue::TESTERS);
     let output = cargo.current_dir(root).stderr(Stdio::inherit()).output().context("cargo does not start")?;
     let log = Log::read(&String::from_utf8_lossy(&output.stdout));
     if !output.status.success() && log.failed().is_empty() {
@@ -125,6 +151,26 @@ fn print_attacks(root: &Path, log: &Log) -> Result<Vec<String>> {
         }
     }
     println!("\nAttacks\n{table}\n{mounted} attacks were mounted");
+    Ok(missing)
+}
+
+/// What became of guests that attack the engine and its host. Returns what is missing.
+fn print_hostile(root: &Path, log: &Log) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for test in hostile_tests(root)? {
+        let path = format!("{}{test}", HOSTILE.1);
+        if !log.has_passed(&path) && !log.has_failed(&path) {
+            missing.push(format!("{path} was not run"));
+        }
+    }
+    let mut table = new_table(&["guest", "what it does", "what comes of it"]);
+    for Hostile { id, what, outcome } in log.hostile() {
+        table.add_row([id, what, outcome]);
+    }
+    println!("\nHostile guests\n{table}\n{} of them were asked", log.hostile().len());
+    if log.hostile().is_empty() {
+        missing.push("no hostile guest says what became of it".into());
+    }
     Ok(missing)
 }
 

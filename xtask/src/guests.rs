@@ -104,6 +104,8 @@ fn flags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>> {
         "-Clink-arg=-zstack-size=32768".into(),
         "-Clink-arg=--stack-first".into(),
         "-Clink-arg=--initial-heap=65536".into(),
+        // The host takes no memory without a maximum. A gigabyte is more than parties agree to for one unit.
+        "-Clink-arg=--max-memory=1073741824".into(),
         // cargo does not look into the wrapper: without this it would keep what another wrapper has built.
         format!("--cfg=glovebox_wrapper_{}", &stamp::sha256_hex(WRAPPER.as_bytes())[..16]),
     ]);

@@ -12,11 +12,12 @@ use super::{WASMTIME_VERSION, isa, profile_sha256};
 use crate::error::Result;
 use crate::files::{self, Existing};
 use crate::privacy::HostKey;
-use crate::room::{Limits, sha256_hex};
+use crate::room::{Limits, build_sha256, sha256_hex};
 
 const FOLDER: &str = "compiled";
 const ENDING: &str = ".code";
-const CODE_BYTES_MAX: u64 = 256 << 20;
+/// What is longer is compiled each time; so all of them take no more than a gigabyte.
+const CODE_BYTES_MAX: u64 = 16 << 20;
 /// Questions that a host keeps; which go first makes no difference but time.
 const KEPT_MAX: usize = 64;
 
@@ -67,6 +68,9 @@ impl Compiled {
     /// To be kept is a convenience: where it fails, the next run takes longer.
     fn keep(&self, name: &str, code: &[u8]) {
         let Some((state, host)) = &self.0 else { return };
+        if code.len() as u64 + 32 > CODE_BYTES_MAX {
+            return;
+        }
         for surplus in files::list(state, FOLDER, ENDING).unwrap_or_default().iter().skip(KEPT_MAX - 1) {
             let _ = state.remove_file(format!("{FOLDER}/{surplus}"));
         }
@@ -87,9 +91,11 @@ fn path(name: &str) -> String {
     format!("{FOLDER}/{name}{ENDING}")
 }
 
-/// All that the code depends on: the component, the engine, its profile and what the agreement sets of it, the processor.
+/// All that the code depends on: this program with its engine and profile, the processor, the component, and what the
+/// agreement sets of the profile.
 fn name(component: &[u8], limits: &Limits) -> String {
-    let parts = [sha256_hex(component), profile_sha256(), WASMTIME_VERSION.into(), isa(), format!("{limits:?}")];
+    let engine = [build_sha256(), WASMTIME_VERSION.into(), profile_sha256(), isa()];
+    let parts = [engine.as_slice(), &[sha256_hex(component), format!("{limits:?}")]].concat();
     sha256_hex(parts.join("\n").as_bytes())
 }
 

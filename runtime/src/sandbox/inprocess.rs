@@ -39,8 +39,7 @@ impl InProcess {
 impl Ask for &InProcess {
     fn ask(&mut self, units: &[Unit], tally: &mut Tally) -> Result<Figures> {
         let mut figures = Figures::default();
-        let answers = units.iter().map(|unit| self.ask_one(unit)).collect();
-        count(units, answers, tally, &mut figures);
+        units.iter().for_each(|unit| count(unit, self.ask_one(unit), tally, &mut figures));
         Ok(figures)
     }
 }

@@ -77,6 +77,14 @@ fn attempt() {
             let free = Rlimit { current: None, maximum: None };
             rustix::process::setrlimit(Resource::Data, free).is_ok()
         }
+        "look at a file" => std::fs::metadata("/etc/passwd").is_ok(),
+        "take shared memory" => crate::shared::Region::new(1 << 20).is_ok(),
+        "limit the parent" => rustix::process::getppid().is_some_and(|parent| {
+            // To what it has already: the test is whether it could.
+            let limit = rustix::process::getrlimit(Resource::Sigpending);
+            rustix::process::prlimit(Some(parent), Resource::Sigpending, limit).is_ok()
+        }),
+        "outlive the parent" => rustix::process::set_parent_process_death_signal(None).is_ok(),
         "take memory" => Vec::<u8>::new().try_reserve_exact(1 << 30).is_ok(),
         "compute without end" => loop {
             std::hint::black_box(());
@@ -129,6 +137,10 @@ fn what_a_question_that_broke_out_can_do() {
         ("new code", Done, Done, Killed),
         ("new file", Done, Done, Killed),
         ("signal the parent", Denied, Killed, Killed),
+        ("look at a file", Done, Denied, Killed),
+        ("take shared memory", Done, Killed, Killed),
+        ("limit the parent", Done, Killed, Killed),
+        ("outlive the parent", Done, Killed, Killed),
         ("take memory", Denied, Denied, Denied),
     ] {
         assert_eq!(end_of(attempt, Standing::Nothing), Done, "{attempt} with no wall: the reference");
@@ -139,10 +151,11 @@ fn what_a_question_that_broke_out_can_do() {
     }
 }
 
-/// A limit that stands cannot be raised; the root user could, so there it is the filter that forbids it.
+/// A limit that stands cannot be raised, by root's process neither: it has no capability.
 #[test]
 fn limits_cannot_be_raised_where_units_are_asked_about() {
     assert_eq!(end_of("raise a limit", Standing::Nothing), End::Done);
+    assert_eq!(end_of("raise a limit", Standing::Enclosed), End::Denied);
     assert_eq!(end_of("raise a limit", Standing::Asking), End::Killed);
 }
 

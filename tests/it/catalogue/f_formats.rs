@@ -15,8 +15,8 @@ fn atk_f5_components_that_are_bombs() {
     let data = "a".repeat(1 << 20);
     let bombs = [
         ("types", format!("(component (core module {many_types}))")),
-        ("memory", "(component (core module (memory 65536)))".to_owned()),
-        ("data", format!("(component (core module (memory 65536) (data (i32.const 0) \"{data}\")))")),
+        ("memory", "(component (core module (memory 65536 65536)))".to_owned()),
+        ("data", format!("(component (core module (memory 65536 65536) (data (i32.const 0) \"{data}\")))")),
         (
             "start",
             "(component (core module $m (func $spin (loop (br 0))) (start $spin)) (core instance (instantiate $m)))"

@@ -9,10 +9,19 @@ pub(super) struct Attack {
     pub(super) glovebox: String,
 }
 
+/// What became of one hostile guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hostile {
+    pub(super) id: String,
+    pub(super) what: String,
+    pub(super) outcome: String,
+}
+
 /// The output of a run of tests.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     attacks: Vec<Attack>,
+    hostile: Vec<Hostile>,
     epsilons: Vec<Vec<String>>,
     certified: Vec<[String; 4]>,
     passed: Vec<String>,
@@ -29,6 +38,11 @@ impl Log {
                     let [id, what, reference, glovebox] = [id, what, reference, glovebox].map(Clone::clone);
                     log.attacks.push(Attack { id, what, reference, glovebox });
                 }
+            } else if let Some(cells) = cells_after(line, "HOSTILE | ") {
+                if let [id, what, outcome] = &cells[..] {
+                    let [id, what, outcome] = [id, what, outcome].map(Clone::clone);
+                    log.hostile.push(Hostile { id, what, outcome });
+                }
             } else if let Some(cells) = cells_after(line, "EPSILON | ") {
                 log.epsilons.push(cells);
             } else if let Some(row) = certified(line) {
@@ -40,7 +54,12 @@ impl Log {
         // By number: A2 before A10.
         log.attacks
             .sort_by_key(|attack| (attack.id.get(..1).map(str::to_owned), number(&attack.id), attack.what.clone()));
+        log.hostile.sort_by_key(|guest| (guest.id.get(..1).map(str::to_owned), number(&guest.id)));
         log
+    }
+
+    pub(super) fn hostile(&self) -> &[Hostile] {
+        &self.hostile
     }
 
     pub(super) fn attacks_of(&self, class: &str) -> Vec<Attack> {
@@ -104,12 +123,15 @@ mod tests {
             "running 3 tests\n\
              test a::atk_d10_x ... \nATTACK | D10 | a join | 2 leak | 0 leak\n\
              ATTACK | D2 | a tracker | 77 | refused\n\
+             HOSTILE | B3 | room that moves | nothing\nHOSTILE | A5 | start spins | refused: X: it, y\n\
              test b ... added, laplace: certified epsilon >= 0.975 at delta 0.01 (claimed 1.000) by `here count >= 3`\n\
              EPSILON | sealed-dp | 0.5 | 1\n\
              test a::atk_d2_x ... ok\ntest c - should panic ... ok\ntest d ... FAILED\n",
         );
         assert_eq!(log.attacks_of("D").iter().map(|attack| attack.id.as_str()).collect::<Vec<_>>(), ["D2", "D10"]);
         assert_eq!(log.attacks_of("D")[0].glovebox, "refused");
+        assert_eq!(log.hostile().iter().map(|guest| guest.id.as_str()).collect::<Vec<_>>(), ["A5", "B3"]);
+        assert_eq!(log.hostile()[0].outcome, "refused: X: it, y");
         assert_eq!(log.certified(), [["added, laplace", "0.975 at delta 0.01", "1.000", "here count >= 3"]]);
         assert_eq!(log.epsilons(), [["sealed-dp", "0.5", "1"]]);
         assert!(log.has_passed("atk_d2_x") && log.has_passed("c") && log.has_failed("d") && !log.has_passed("d"));

@@ -1,0 +1,102 @@
+//! C. Shapes that are not the contract's.
+//!
+//! | the catalogue says                                     | in this contract                                        |
+//! |--------------------------------------------------------|---------------------------------------------------------|
+//! | use after drop, double drop, forged handles, borrows   | neither function takes or returns a handle: a shape     |
+//! |                                                        | that does is refused                                    |
+//! | 100,000 handles that leak                              | of resources beside the contract's function, as it says |
+//! | reentrancy                                             | there is nothing to call: `h_channels`                  |
+//! | pull: never, after the end, half way (I)               | everything is pushed at once; streams are refused       |
+//! | merge of made-up parts, in any order (K)               | there are no parts: each unit is asked once             |
+
+use super::{Guest, ask, report, said};
+use crate::engine::Question;
+use crate::terms::Spec;
+use crate::testing::{MEMORY, WIT, encode};
+use crate::world::world;
+
+const MEASURED: &str = "measure: func(parameters: list<parameter>, views: list<rows>) -> list<contribution>;";
+
+fn spec() -> Spec {
+    Guest::default().spec()
+}
+
+/// A component of a contract in which `measure` is something else.
+fn instead(measure: &str, exports: &str) -> Vec<u8> {
+    assert!(WIT.contains(MEASURED));
+    let module = wat::parse_str(format!("(module {MEMORY} {exports})")).unwrap();
+    encode(&WIT.replace(MEASURED, measure), "analytical-question", module)
+}
+
+#[test]
+fn c1_functions_of_another_shape() {
+    let function = |signature: &str| {
+        format!("(func (export \"glovebox:question/analytical@0.1.0#measure\") {signature} unreachable)")
+    };
+    let four = "(param i32 i32 i32 i32) (result i32)";
+    for (what, measure, signature) in [
+        ("a handle as the answer", "resource r; measure: func() -> r;", "(result i32)"),
+        (
+            "a list of handles as the answer",
+            "resource r; measure: func(parameters: list<parameter>, views: list<rows>) -> list<r>;",
+            four,
+        ),
+        ("a borrowed handle to take", "resource r; measure: func(r: borrow<r>);", "(param i32)"),
+        ("an answer of integers", "measure: func(parameters: list<parameter>, views: list<rows>) -> list<s64>;", four),
+        (
+            "no views",
+            "measure: func(parameters: list<parameter>) -> list<contribution>;",
+            "(param i32 i32) (result i32)",
+        ),
+        ("no answer", "measure: func(parameters: list<parameter>, views: list<rows>);", "(param i32 i32 i32 i32)"),
+        (
+            "a result that may be an error's text",
+            "measure: func(parameters: list<parameter>, views: list<rows>) -> result<list<contribution>, string>;",
+            four,
+        ),
+    ] {
+        let denial = Question::new(&instead(measure, &function(signature)), spec(), 1).unwrap_err();
+        assert_eq!(denial.reason().as_str(), "CONTRACT_MISMATCH", "{what}");
+        report("C1", what, "refused: CONTRACT_MISMATCH");
+    }
+}
+
+/// What a component has besides stands in its world, and so in what the parties agree on; nobody calls it.
+#[test]
+fn c2_functions_beside_the_contracts() {
+    let measure = "(func (export \"glovebox:question/analytical@0.1.0#measure\") (param i32 i32 i32 i32) (result i32)
+                    (i32.const 0))";
+    let beside = "(func (export \"glovebox:question/analytical@0.1.0#more\") unreachable)";
+    let more = instead(&format!("{MEASURED} more: func();"), &format!("{measure} {beside}"));
+    let plain = instead(MEASURED, measure);
+    let (world_of_more, world_of_plain) = (world(&more).unwrap(), world(&plain).unwrap());
+    assert_ne!(world_of_more.sha256, world_of_plain.sha256);
+    let asked = ask(&Question::new(&more, spec(), 1).unwrap(), &[1]);
+    assert_eq!(said(&asked[0]), "");
+    report("C2", "a function beside the contract's", "is never called, and changes the world's digest");
+}
+
+/// Handles are the host's memory: a hundred thousand are let be, and no more.
+#[test]
+fn c3_handles_that_leak() {
+    let component = |handles: u32| {
+        let measure = format!(
+            "(import \"[export]glovebox:question/analytical@0.1.0\" \"[resource-new]r\" (func $new (param i32) (result i32)))
+             (func (export \"glovebox:question/analytical@0.1.0#measure\") (param i32 i32 i32 i32) (result i32)
+                (local $left i32) (local.set $left (i32.const {handles}))
+                (loop $on
+                    (drop (call $new (local.get $left)))
+                    (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                    (br_if $on (local.get $left)))
+                (i32.const 0))"
+        );
+        let (import, function) = measure.split_once("\n").unwrap();
+        let wit = WIT.replace(MEASURED, &format!("resource r; {MEASURED}"));
+        encode(&wit, "analytical-question", wat::parse_str(format!("(module {import} {MEMORY} {function})")).unwrap())
+    };
+    let mut spec = spec();
+    spec.limits.fuel_per_unit = 1 << 40;
+    let outcome = |handles: u32| said(&ask(&Question::new(&component(handles), spec.clone(), 1).unwrap(), &[1])[0]);
+    assert_eq!((outcome(1_000).as_str(), outcome(200_000).as_str()), ("", "nothing"));
+    report("C3", "200,000 handles that leak", "nothing");
+}
