@@ -26,6 +26,8 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_glovebox");
 const ROUNDS: usize = 5;
+/// A round of a kernel takes milliseconds.
+const KERNEL_ROUNDS: usize = 101;
 const UNITS: usize = 100_000;
 /// Rows of one unit in each view: a handful, as in the overlap of two customer files.
 const ROWS_PER_UNIT: usize = 10;
@@ -60,6 +62,10 @@ fn main() -> Result<()> {
         in_two.push(sealed_in(&once, 2)?);
         bare.push(bench::bare_instances_per_second(&once, "agreements/nothing-r1", UNITS)?);
     }
+    say("a register kernel against the same in native code, on one core");
+    let kernel = bench::KernelBench::new(&fs::read(questions.join("spend.wasm"))?)?;
+    let kernel: Vec<[f64; 2]> = (0..KERNEL_ROUNDS).map(|_| kernel.rows_per_second()).collect::<Result<_, _>>()?;
+    let [kernel, natively] = [0, 1].map(|which| kernel.iter().map(|rates| rates[which]).collect::<Vec<_>>());
     say("whole runs against plain DataFusion, on all cores");
     let threads = std::thread::available_parallelism()?.get();
     let rows = (UNITS * (ROWS_PER_UNIT + 2)) as f64;
@@ -90,6 +96,8 @@ fn main() -> Result<()> {
         "touched_pages": touched,
         "cold_run_ms": cold.round(),
         "cold_run_ms_warm_cache": warm.round(),
+        "kernel_rows_per_second_per_core": median(&kernel).round(),
+        "kernel_vs_native": ratio(&kernel, &natively),
         "run_rows_per_second": median(&whole).round(),
         "datafusion_rows_per_second": median(&native).round(),
         "run_vs_datafusion": ratio(&whole, &native),

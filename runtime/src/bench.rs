@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use glovebox_sandbox::Question;
+pub use glovebox_sandbox::bench::KernelBench;
 use glovebox_trust::registry::Scope;
 
 use crate::clock::Clock;

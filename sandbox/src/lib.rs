@@ -8,6 +8,8 @@
 
 mod artifact;
 mod batch;
+#[doc(hidden)]
+pub mod bench;
 mod contract;
 mod denial;
 mod engine;

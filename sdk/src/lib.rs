@@ -30,21 +30,39 @@
 //! Slots, columns and parameters are found by position, in the order of the manifest `question.toml`: names and schemas
 //! are checked once by the host and never sent. A wrong position or type is a panic, which in the sandbox makes the
 //! unit contribute nothing. The SDK never copies a column, and holds no state.
+//!
+//! A question that carries a few numbers from row to row can be a register kernel as well, and is then asked about
+//! millions of rows per second: see [`kernel`]. Without the feature `component`, that is all that is left of the SDK.
 
+#![cfg_attr(not(feature = "component"), no_std)]
+
+#[cfg(feature = "component")]
 mod builder;
+#[cfg(feature = "component")]
 mod cells;
+#[cfg(feature = "component")]
 mod fault;
+#[cfg(feature = "component")]
 mod lift;
+#[cfg(feature = "component")]
 mod parameters;
+#[cfg(feature = "component")]
 mod rows;
 mod time;
 
+#[cfg(feature = "component")]
 pub mod analytical;
+pub mod kernel;
+#[cfg(feature = "component")]
 pub mod list;
 
+#[cfg(feature = "component")]
 pub use builder::RowsBuilder;
+#[cfg(feature = "component")]
 pub use cells::{Booleans, Cells, Column, Dates, Texts, Timestamps, Words};
+#[cfg(feature = "component")]
 pub use parameters::{Parameter, Parameters};
+#[cfg(feature = "component")]
 pub use rows::{Rows, Views};
 pub use time::{Date, Timestamp};
 
@@ -53,11 +71,12 @@ pub use time::{Date, Timestamp};
 /// It begins behind the component's data. Its first 64 KiB stand ready in the memory that every instance has, so that a
 /// short question never asks the system for any; a longer one grows, up to what was agreed. What is freed is not used
 /// again: the instance ends with the call.
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(feature = "component", target_arch = "wasm32"))]
 #[global_allocator]
 static HEAP: mini_alloc::MiniAlloc = mini_alloc::MiniAlloc::INIT;
 
 /// What the `question!` macros expand to; not part of the interface.
+#[cfg(feature = "component")]
 #[doc(hidden)]
 pub mod expansion {
     pub use glovebox_world_analytical as analytical;

@@ -22,6 +22,7 @@ mod destination;
 mod encodings;
 mod epsilon;
 mod gate;
+mod kernels;
 mod privacy;
 mod provision;
 mod receipt;

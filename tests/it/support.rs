@@ -487,7 +487,8 @@ fn questions() -> &'static [(String, Vec<u8>)] {
         // The task writes there wherever cargo's own target folder lies.
         let folder = checkout().join("target/questions");
         let file = |name: String| (name.clone(), fs::read(folder.join(&name)).expect("a built question"));
-        let names = ["census", "evil", "evil-keys", "evil-list", "nonredeemers", "nothing", "reach"].into_iter();
+        let names =
+            ["census", "evil", "evil-keys", "evil-list", "nonredeemers", "nothing", "reach", "spend"].into_iter();
         names.flat_map(|name| ["wasm", "toml"].map(|ending| file(format!("{name}.{ending}")))).collect()
     })
 }

@@ -1,10 +1,13 @@
 //! Builds the example questions into components, byte for byte the same from any folder.
 //!
+//! A question that is a register kernel as well is compiled twice, and carries the second module in the first.
+//!
 //! It finds a toolchain, calls its cargo with a clean environment, checks what came out and keeps it by a digest over
 //! everything that went in, so that an unchanged tree costs nothing and a changed one is never stale. It never touches
 //! global configuration and never hands out a component that imports anything.
 
 mod inspect;
+mod kernel;
 mod stamp;
 mod toolchain;
 
@@ -42,25 +45,35 @@ pub(crate) fn build(root: &Path, out: &Path) -> Result<Vec<Built>> {
     let root = root.canonicalize().with_context(|| format!("{} is not a folder", root.display()))?;
     let names = names(&root)?;
     let toolchain = toolchain::find()?;
-    let flags = flags(&root, &toolchain)?;
-    let inputs = stamp::digest_of_inputs(&root, &toolchain, &flags)?;
+    let flags = Flags::new(&root, &toolchain)?;
+    let inputs = stamp::digest_of_inputs(&root, &toolchain, &flags.all())?;
 
     if Stamp::read(out).is_some_and(|stamp| stamp.holds(&inputs, out, &names)) {
         return names.iter().map(|name| describe(name, out)).collect();
     }
     eprintln!("building {} questions with {}", names.len(), toolchain.summary());
-    let folder = compile(&root, &toolchain, &flags)?;
+    let workspace = root.join("target/guest");
+    let folder =
+        compile(&root, &toolchain, Cargo { target: &workspace, flags: flags.component(), of: Of::Components })?;
     fs::create_dir_all(out).with_context(|| format!("{} cannot be created", out.display()))?;
     Stamp::remove(out)?;
     for name in &names {
         let component = folder.join(format!("{}.wasm", name.replace('-', "_")));
-        let bytes = fs::read(&component).with_context(|| format!("cargo wrote no {}", component.display()))?;
+        let mut bytes = fs::read(&component).with_context(|| format!("cargo wrote no {}", component.display()))?;
+        if kernel::is_kernel(&root, name)? {
+            let target = workspace.join("kernels");
+            let folder =
+                compile(&root, &toolchain, Cargo { target: &target, flags: flags.kernel(), of: Of::Kernel(name) })?;
+            let module = folder.join(format!("{}.wasm", name.replace('-', "_")));
+            let module = fs::read(&module).with_context(|| format!("cargo wrote no {}", module.display()))?;
+            kernel::put(&mut bytes, &module)?;
+        }
         inspect::require_sealed(&bytes).with_context(|| format!("question {name} cannot be used"))?;
         replace(&out.join(format!("{name}.wasm")), &bytes)?;
         replace(&out.join(format!("{name}.toml")), &fs::read(manifest_of(&root, name))?)?;
     }
     // Last, and only if no source changed meanwhile: otherwise the next call builds again.
-    if stamp::digest_of_inputs(&root, &toolchain, &flags)? == inputs {
+    if stamp::digest_of_inputs(&root, &toolchain, &flags.all())? == inputs {
         Stamp::write(out, &inputs, &names)?;
     }
     names.iter().map(|name| describe(name, out)).collect()
@@ -85,39 +98,82 @@ fn manifest_of(root: &Path, name: &str) -> PathBuf {
 }
 
 /// Compiler flags for the questions and for the standard library alike.
-fn flags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>> {
-    let source = toolchain.library_source();
-    let mut remapped = vec![(root.to_path_buf(), "/glovebox"), (toolchain::cargo_home()?, "/cargo")];
-    // Debian's is a link: the compiler names the one path or the other.
-    remapped.extend(source.canonicalize().ok().map(|resolved| (resolved, "/rust")));
-    remapped.push((source, "/rust"));
-
-    let mut flags: Vec<String> =
-        remapped.into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect();
-    flags.extend([
-        format!("-Clink-arg=--wasm-ld-path={}", toolchain.linker.wasm_ld.display()),
-        // No adapter: a question that would need WASI does not link, instead of importing it.
-        "-Clink-arg=--wasi-adapter=none".into(),
-        // 32 KiB instead of 1 MiB, and 64 KiB of heap behind the data: the whole memory of a short question, 128 KiB, lies
-        // in the part that the host resets by copying, so that no instance costs a system call or a page fault. A question
-        // that needs more stack overflows into a trap, not into its data, because the stack comes first in memory.
-        "-Clink-arg=-zstack-size=32768".into(),
-        "-Clink-arg=--stack-first".into(),
-        "-Clink-arg=--initial-heap=65536".into(),
-        // The host takes no memory without a maximum. A gigabyte is more than parties agree to for one unit.
-        "-Clink-arg=--max-memory=1073741824".into(),
-        // cargo does not look into the wrapper: without this it would keep what another wrapper has built.
-        format!("--cfg=glovebox_wrapper_{}", &stamp::sha256_hex(WRAPPER.as_bytes())[..16]),
-    ]);
-    Ok(flags)
+struct Flags {
+    both: Vec<String>,
+    component: Vec<String>,
+    kernel: Vec<String>,
 }
 
-/// Runs cargo; returns the folder of the finished components.
-fn compile(root: &Path, toolchain: &Toolchain, flags: &[String]) -> Result<PathBuf> {
-    let target = root.join("target/guest");
-    let wrapper = write_wrapper(&target)?;
+impl Flags {
+    fn new(root: &Path, toolchain: &Toolchain) -> Result<Self> {
+        let source = toolchain.library_source();
+        let mut remapped = vec![(root.to_path_buf(), "/glovebox"), (toolchain::cargo_home()?, "/cargo")];
+        // Debian's is a link: the compiler names the one path or the other.
+        remapped.extend(source.canonicalize().ok().map(|resolved| (resolved, "/rust")));
+        remapped.push((source, "/rust"));
+
+        let mut both: Vec<String> =
+            remapped.into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect();
+        // cargo does not look into the wrapper: without this it would keep what another wrapper has built.
+        both.push(format!("--cfg=glovebox_wrapper_{}", &stamp::sha256_hex(WRAPPER.as_bytes())[..16]));
+        let component = vec![
+            format!("-Clink-arg=--wasm-ld-path={}", toolchain.linker.wasm_ld.display()),
+            // No adapter: a question that would need WASI does not link, instead of importing it.
+            "-Clink-arg=--wasi-adapter=none".into(),
+            // 32 KiB instead of 1 MiB, and 64 KiB of heap behind the data: the whole memory of a short question, 128 KiB,
+            // lies in the part that the host resets by copying, so that no instance costs a system call or a page fault. A
+            // question that needs more stack overflows into a trap, not into its data: the stack comes first in memory.
+            "-Clink-arg=-zstack-size=32768".into(),
+            "-Clink-arg=--stack-first".into(),
+            "-Clink-arg=--initial-heap=65536".into(),
+            // The host takes no memory without a maximum. A gigabyte is more than parties agree to for one unit.
+            "-Clink-arg=--max-memory=1073741824".into(),
+        ];
+        // A table that a `match` is looked up in would be memory, of which a kernel has none.
+        Ok(Self { both, component, kernel: vec!["-Cjump-tables=no".into()] })
+    }
+
+    fn component(&self) -> String {
+        [self.both.as_slice(), &self.component].concat().join("\x1f")
+    }
+
+    fn kernel(&self) -> String {
+        [self.both.as_slice(), &self.kernel].concat().join("\x1f")
+    }
+
+    fn all(&self) -> Vec<String> {
+        [self.both.as_slice(), &self.component, &self.kernel].concat()
+    }
+}
+
+/// One call of cargo.
+struct Cargo<'a> {
+    target: &'a Path,
+    flags: String,
+    of: Of<'a>,
+}
+
+enum Of<'a> {
+    Components,
+    /// The register kernel of one question.
+    Kernel(&'a str),
+}
+
+/// Runs cargo; returns the folder of what it has finished.
+fn compile(root: &Path, toolchain: &Toolchain, Cargo { target, flags, of }: Cargo<'_>) -> Result<PathBuf> {
+    let wrapper = write_wrapper(target)?;
     let mut cargo = Command::new(&toolchain.cargo);
-    cargo.args(["build", "--release", "--locked", "--workspace", "--quiet", "--target", TARGET]);
+    cargo.args(["build", "--release", "--locked", "--quiet", "--target", TARGET]);
+    let (linker, library) = match of {
+        Of::Components => {
+            cargo.arg("--workspace");
+            (&toolchain.linker.component_ld, "std,panic_abort")
+        }
+        Of::Kernel(name) => {
+            cargo.args(["--package", name, "--no-default-features"]);
+            (&toolchain.linker.lld, "core,panic_abort")
+        }
+    };
     cargo.current_dir(root.join("guest-examples"));
     toolchain::clean_environment(&mut cargo);
     cargo
@@ -125,15 +181,15 @@ fn compile(root: &Path, toolchain: &Toolchain, flags: &[String]) -> Result<PathB
         .env("RUSTC_WRAPPER", &wrapper)
         .env("RUSTC_WORKSPACE_WRAPPER", "")
         .env("GLOVEBOX_ROOT", root)
-        .env("CARGO_TARGET_DIR", &target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &toolchain.linker.component_ld)
+        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
         .env("SOURCE_DATE_EPOCH", "0")
         // Some hash tables draw their seed at compile time.
         .env("CONST_RANDOM_SEED", "glovebox");
     if toolchain.std == Std::FromSource {
         // The standard library can only be built with unstable flags; the questions themselves use none.
-        cargo.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1");
+        cargo.arg(format!("-Zbuild-std={library}")).env("RUSTC_BOOTSTRAP", "1");
     }
     let status = cargo.status().with_context(|| format!("{} does not run", toolchain.cargo.display()))?;
     if !status.success() {

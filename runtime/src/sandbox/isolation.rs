@@ -7,6 +7,7 @@
 
 mod careless;
 mod crowd;
+mod kernels;
 mod madeup;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,7 +169,7 @@ fn evil_cases() -> impl Iterator<Item = Case> {
 }
 
 fn examples() -> impl Iterator<Item = Case> {
-    ["reach", "nonredeemers", "nothing"].into_iter().map(example)
+    ["reach", "nonredeemers", "nothing", "spend"].into_iter().map(example)
 }
 
 #[test]

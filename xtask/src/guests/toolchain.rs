@@ -42,11 +42,12 @@ pub(super) enum Std {
     FromSource,
 }
 
-/// The linker that turns objects into a component, and the one that it calls.
+/// The linker that turns objects into a component, the one that it calls, and that one as the compiler calls it.
 #[derive(Clone, Debug)]
 pub(super) struct Linker {
     pub(super) component_ld: PathBuf,
     pub(super) wasm_ld: PathBuf,
+    pub(super) lld: PathBuf,
 }
 
 impl Toolchain {
@@ -66,7 +67,7 @@ impl Toolchain {
 
     /// Everything about the tools that may show in the bytes they write.
     pub(super) fn identity(&self) -> Result<String> {
-        let Self { rustc: _, cargo, std, linker: Linker { component_ld, wasm_ld }, sysroot: _, version } = self;
+        let Self { rustc: _, cargo, std, linker: Linker { component_ld, wasm_ld, lld: _ }, sysroot: _, version } = self;
         let cargo = output(Command::new(cargo).arg("-vV"))?;
         let component_ld = output(Command::new(component_ld).arg("--version"))?;
         let wasm_ld = output(Command::new(wasm_ld).arg("--version"))?;
@@ -198,8 +199,13 @@ impl Candidate {
     fn linker(&self) -> Option<Linker> {
         let host = self.version.lines().find_map(|line| line.strip_prefix("host: "))?;
         let tools = self.sysroot.join("lib/rustlib").join(host).join("bin");
-        let linker = Linker { component_ld: tools.join("wasm-component-ld"), wasm_ld: tools.join("gcc-ld/wasm-ld") };
-        (linker.component_ld.is_file() && linker.wasm_ld.is_file()).then_some(linker)
+        let linker = Linker {
+            component_ld: tools.join("wasm-component-ld"),
+            wasm_ld: tools.join("gcc-ld/wasm-ld"),
+            lld: tools.join("rust-lld"),
+        };
+        let is_whole = [&linker.component_ld, &linker.wasm_ld, &linker.lld].iter().all(|tool| tool.is_file());
+        is_whole.then_some(linker)
     }
 }
 
