@@ -29,3 +29,4 @@ mod repeat;
 mod sandbox;
 mod tidy;
 mod trust;
+mod workers;

@@ -8,8 +8,7 @@ use std::process::Command;
 use crate::support::checkout;
 
 /// Everything that is written in Rust.
-const TREES: [&str; 9] =
-    ["runtime", "trust", "exchange", "sdk", "xtask", "guest-examples", "tests", "sandbox", "audit"];
+const TREES: [&str; 8] = ["runtime", "trust", "exchange", "sdk", "xtask", "guest-examples", "tests", "sandbox"];
 
 /// Where two places need unsafe code, each of which says why; the crate denies it everywhere else.
 const UNSAFE: &str = "sandbox";
