@@ -4,7 +4,7 @@
 //! the code, the length of the kernel's plan, the plan, and the rest is the driver's code. Without a kernel, nothing
 //! follows the component's code.
 
-use crate::denial::{Denial, Result};
+use crate::denial::{Denial, Reason, Result};
 use crate::engine::{engine, engine_of_kernels, not_compiled};
 use crate::kernel::{Plan, driven};
 use crate::terms::Limits;
@@ -57,5 +57,6 @@ fn part(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
 }
 
 fn cut_off() -> Denial {
-    Denial::failed("what was compiled is not whole")
+    let remedy = "run again: the component is then compiled anew";
+    Denial::new(Reason::CompileFailed, "what was compiled is not whole", remedy)
 }

@@ -147,7 +147,7 @@ fn what_a_question_that_broke_out_can_do() {
         assert_eq!(end_of(attempt, Standing::Enclosed), enclosed, "{attempt} behind all walls but the filter");
         assert_eq!(end_of(attempt, Standing::Loading), loading, "{attempt} while a question is loaded");
         assert_eq!(end_of(attempt, Standing::Asking), asking, "{attempt} while units are asked about");
-        println!("hostile H | a process that broke out: {attempt} | {asking:?}");
+        println!("\nHOSTILE | H5 | a question that broke out of its engine: {attempt} | {asking:?}");
     }
 }
 

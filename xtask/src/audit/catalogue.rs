@@ -25,8 +25,8 @@ const fn of(id: &'static str, what: &'static str, test: &'static str) -> Elsewhe
 /// The folder of guests that attack the engine and its host, and what the paths of their tests have in common.
 pub(super) const HOSTILE: (&str, &str) = ("sandbox/src/tests/hostile", "tests::hostile::");
 
-/// What a component's bytes alone are refused for.
-pub(super) const SCREENED: &str = "tests::screen::";
+/// What a component's bytes alone are refused for, and what workers do that are not what they should be.
+pub(super) const BESIDE: [&str; 2] = ["tests::screen::", "worker::"];
 
 /// What a tester that sees outputs alone says of the kernel, and of whole runs where there is such a test.
 pub(super) const TESTERS: [&str; 2] = ["privacy::tests::", "epsilon::"];

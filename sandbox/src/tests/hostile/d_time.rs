@@ -24,6 +24,8 @@ fn d1_fuel_exactly_at_its_end() {
     };
     let credit = (1..100).find(|less| with(takes - less).0 == "nothing").unwrap();
     let least = takes - credit + 1;
+    // What this version of the engine takes; another number is another agreement's.
+    assert_eq!((takes, least), (6_123, 6_122));
     for _ in 0..2 {
         assert_eq!(with(least - 1), ("nothing".to_owned(), least - 1));
         assert_eq!(with(least), (HONEST.to_owned(), least));
@@ -76,7 +78,7 @@ fn d4_stacks() {
         ..Guest::evil(&format!("(return (call $say (f64.convert_i32_s (call $down (i32.const {calls})))))"))
     };
     comes_to("D4", "500 calls, as a control", &depth(500), "a=[500.0, 1.0]");
-    let asked = is_silent("D4", "60,000 calls that there is fuel for", &depth(60_000));
+    let asked = is_silent("D4", "12,000 calls that there is fuel for", &depth(12_000));
     assert!(asked.fuel < 1_000_000, "it is the stack that ends it");
 }
 

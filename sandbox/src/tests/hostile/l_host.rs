@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{COMPANY, EVIL, Guest, ask, batch, bits, report, said, turns};
+use super::{COMPANY, EVIL, Guest, HONEST, ask, batch, bits, report, said, turns};
 use crate::denial::Reason;
 use crate::engine::{Question, Ticker};
 use crate::terms::Limits;
@@ -43,7 +43,7 @@ fn l2_a_call_that_is_cancelled() {
     let again = question.ask_all(bytemuck::cast_slice(&batch(&[EVIL])), 1).err().unwrap();
     assert_eq!(again.reason(), Reason::TimedOut);
     cancelled.store(false, Ordering::Relaxed);
-    assert_eq!(said(&ask(&question, &[1])[0]), "a=[10.0, 1.0]");
+    assert_eq!(said(&ask(&question, &[1])[0]), HONEST);
     report("L2", "a call that the host gives up", "the run ends; a later one is answered");
 }
 
@@ -58,6 +58,19 @@ fn l3_a_batch_that_is_not_of_its_form() {
         assert_eq!(denial.reason(), Reason::SandboxFailed);
     }
     report("L3", "units that were not written as agreed", "SANDBOX_FAILED");
+}
+
+/// A host that asks more at a time than it has slots for fails; no unit is silent for it.
+#[test]
+fn l5_no_slot_left() {
+    let question = Guest::default().question().unwrap();
+    let mut kept = None;
+    drop(question.ask_in_kept(&mut kept, bytemuck::cast_slice(&batch(&[1]))).unwrap());
+    let denial = question.ask_all(bytemuck::cast_slice(&batch(&[1])), 1).err().unwrap();
+    assert_eq!(denial.reason(), Reason::SandboxFailed);
+    drop(kept);
+    assert_eq!(said(&ask(&question, &[1])[0]), HONEST);
+    report("L5", "more calls at a time than slots", "SANDBOX_FAILED, and nobody is silent");
 }
 
 /// Two engines, one slot or many, one thread or two: the same answers, for the same fuel.
