@@ -56,8 +56,10 @@ fn refuse_imports(bytes: &[u8]) -> Result<()> {
 }
 
 pub(crate) fn malformed(error: &wasmparser::BinaryReaderError) -> Denial {
-    // The message may quote names from the component; it is about code that its author hands over, not about data.
-    invalid(format!("the component is malformed or uses a feature that is not accepted: {}", error.message()))
+    // The message may quote names from the component, so it is cut and cannot move a terminal's cursor; it is about code
+    // that its author hands over, not about data.
+    let why: String = error.message().escape_debug().take(200).collect();
+    invalid(format!("the component is malformed or uses a feature that is not accepted: {why}"))
 }
 
 pub(crate) fn invalid(fact: impl Into<String>) -> Denial {
