@@ -162,6 +162,16 @@ fn a_world_of_something_else_is_refused() {
     assert_eq!(code(world(b"(component)")), Reason::ComponentInvalid);
 }
 
+/// The parser would take the end of the bytes for the end of everything that is open.
+#[test]
+fn a_component_that_ends_within_what_it_holds_is_refused() {
+    let nested = |kind: &[u8; 2], head: &[u8; 8]| [analytical("").as_slice(), kind, head].concat();
+    for (section, head) in [(4, b"\0asm\x0d\0\x01\0"), (1, b"\0asm\x01\0\0\0")] {
+        assert_eq!(screen(&nested(&[section, 8], head)), Ok(()));
+        assert_eq!(screen(&nested(&[section, 9], head)).unwrap_err().reason(), Reason::ComponentInvalid);
+    }
+}
+
 /// A name is its author's; what a refusal says of it is one line on whoever's terminal.
 #[test]
 fn a_refusal_cannot_move_a_cursor() {
