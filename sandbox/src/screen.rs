@@ -29,7 +29,7 @@ pub fn screen(bytes: &[u8]) -> Result<()> {
     if !Parser::is_component(bytes) {
         return Err(invalid(format!("the question is {}", what_else(bytes))));
     }
-    refuse_imports(bytes)?;
+    refuse_imports_and_cuts(bytes)?;
     bounds::require(bytes)?;
     Validator::new_with_features(FEATURES).validate_all(bytes).map_err(|error| malformed(&error))?;
     Ok(())
@@ -47,12 +47,19 @@ fn what_else(bytes: &[u8]) -> &'static str {
 }
 
 /// Only the outermost component's imports come from the host; those of nested ones are satisfied inside.
-fn refuse_imports(bytes: &[u8]) -> Result<()> {
+fn refuse_imports_and_cuts(bytes: &[u8]) -> Result<()> {
     let mut depth = 0u32;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(|error| malformed(&error))? {
             Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => depth += 1,
             Payload::End(_) => depth -= 1,
+            // The parser leaves it to its caller whether what a component holds ends where it says.
+            Payload::ModuleSection { unchecked_range: range, .. }
+            | Payload::ComponentSection { unchecked_range: range, .. }
+                if range.end > bytes.len() =>
+            {
+                return Err(invalid("the component ends within what it holds"));
+            }
             Payload::ComponentImportSection(imports) if depth == 1 => {
                 if let Some(import) = imports.into_iter().next() {
                     let name = import.map_err(|error| malformed(&error))?.name.name.escape_debug().to_string();

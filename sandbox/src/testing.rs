@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine::Kept;
-use crate::{Answer, Question, Spec};
+use crate::message::{Most, Reply, receive, send};
+use crate::{Answer, Asked, Denial, Question, Result, Spec};
 
 /// The contract.
 pub const WIT: &str = include_str!("../../sdk/wit/question.wit");
@@ -105,4 +106,36 @@ pub fn unpooled(component: &[u8], spec: Spec) -> Question {
     let mut config = crate::profile::config(&spec.limits, 1);
     config.allocation_strategy(wasmtime::InstanceAllocationStrategy::OnDemand);
     Question::on(&wasmtime::Engine::new(&config).unwrap(), component, spec).unwrap()
+}
+
+/// A worker's reply about a unit, as it goes through the pipe.
+///
+/// # Panics
+///
+/// Never: memory takes what is written to it.
+#[must_use]
+#[expect(clippy::unwrap_used, reason = "for tests")]
+pub fn said(asked: Result<Asked>) -> Vec<u8> {
+    let mut pipe = Vec::new();
+    send(&mut pipe, &Reply::Asked(asked), &[]).unwrap();
+    pipe
+}
+
+/// What a host hears in a worker's bytes, of which it reads so many: the same reply as it would go through the pipe,
+/// and the denial that is left of it.
+///
+/// # Panics
+///
+/// Never, as [`said`].
+#[must_use]
+#[expect(clippy::unwrap_used, reason = "for tests")]
+pub fn heard(bytes: &[u8], most: u64) -> Option<(Vec<u8>, Option<Denial>)> {
+    let (reply, payload): (Reply, _) = receive(&mut &bytes[..], Most { message: most, bytes: most }).ok()?;
+    let mut pipe = Vec::new();
+    send(&mut pipe, &reply, &payload).unwrap();
+    let denial = match reply {
+        Reply::Compiled(Err(denial)) | Reply::Loaded(Err(denial)) | Reply::Asked(Err(denial)) => Some(denial),
+        _ => None,
+    };
+    Some((pipe, denial.map(Denial::from_stranger)))
 }

@@ -8,7 +8,7 @@ use wasmtime::{Engine, Instance, Module, OptLevel, Store};
 
 use crate::denial::{Reason, Result};
 use crate::profile::{config, config_of_kernels, profile, profile_sha256};
-use crate::screen::FEATURES;
+use crate::screen::{FEATURES, screen};
 use crate::terms::Limits;
 use crate::testing::{MEASURE, MEMORY, SELECT, WIT, encode, module};
 use crate::world::{World, world};
@@ -163,6 +163,29 @@ fn a_world_of_something_else_is_refused() {
         assert_eq!(code(world(&wasm(&text))), Reason::ComponentInvalid, "{what}");
     }
     assert_eq!(code(world(b"(component)")), Reason::ComponentInvalid);
+}
+
+/// The parser would take the end of the bytes for the end of everything that is open.
+#[test]
+fn a_component_that_ends_within_what_it_holds_is_refused() {
+    let nested = |kind: &[u8; 2], head: &[u8; 8]| [analytical("").as_slice(), kind, head].concat();
+    for (section, head) in [(4, b"\0asm\x0d\0\x01\0"), (1, b"\0asm\x01\0\0\0")] {
+        assert_eq!(screen(&nested(&[section, 8], head)), Ok(()));
+        assert_eq!(screen(&nested(&[section, 9], head)).unwrap_err().reason(), Reason::ComponentInvalid);
+    }
+}
+
+/// A name is its author's; what a refusal says of it is one line on whoever's terminal.
+#[test]
+fn a_refusal_cannot_move_a_cursor() {
+    let lifted = "(core module $m (func (export \"f\"))) (core instance $i (instantiate $m)) \
+                  (func $f (canon lift (core func $i \"f\")))";
+    let named = |name: &str| screen(&wasm(&format!("(component {lifted} (export \"{name}\" (func $f)))")));
+    for name in ["f\\1b[2J\\0a", &"\\0a".repeat(1_000), &format!("{}\\c2\\9b", "F".repeat(100))] {
+        let refused = named(name).unwrap_err();
+        assert_eq!(refused.reason(), Reason::ComponentInvalid);
+        assert!(!refused.fact().contains(char::is_control) && refused.fact().len() < 400, "{:?}", refused.fact());
+    }
 }
 
 /// What the decoder asserts is not what the component model promises.

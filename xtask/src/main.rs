@@ -43,11 +43,14 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
-    /// Fuzz every format that a stranger may send
+    /// Fuzz every format and component that a stranger may send
     Fuzz {
         /// Seconds per target
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// This target alone
+        #[arg(long)]
+        target: Option<String>,
     },
     /// Measure speed and memory as ratios within one run
     Bench {
@@ -76,7 +79,7 @@ fn run(task: Task) -> Result<()> {
         Task::Interop => interop::interop(root),
         Task::Audit { list: true } => audit::list(root),
         Task::Audit { list: false } => audit::audit(root),
-        Task::Fuzz { seconds } => fuzz::fuzz(root, seconds),
+        Task::Fuzz { seconds, target } => fuzz::fuzz(root, seconds, target.as_deref()),
         Task::Bench { json } => bench::bench(root, json),
     }
 }

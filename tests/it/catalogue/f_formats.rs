@@ -1,5 +1,5 @@
 //! F. Bytes that a stranger makes up for the host to read. The component's own formats: `runtime/src/sandbox/tests.rs`;
-//! what partners send: the fuzz targets of `trust/fuzz`.
+//! components and what comes out of them: the fuzz targets of `sandbox/fuzz`; what partners send: those of `trust/fuzz`.
 
 use super::report;
 use crate::support::Fixture;

@@ -164,7 +164,9 @@ pub(super) const CLASSES: [Class; 9] = [
             ),
             of("F6", "an engine of another profile", "sandbox::tests::the_engine_has_its_profile"),
         ],
-        note: Some("no guest's bytes are parsed as Arrow, CSV or JSON; what partners send is fuzzed: cargo xtask fuzz"),
+        note: Some(
+            "no guest's bytes are parsed as Arrow, CSV or JSON; components and what partners send are fuzzed: cargo xtask fuzz",
+        ),
     },
     Class {
         letter: "G",
