@@ -2,7 +2,7 @@
 //!
 //! After a change of a format: `UPDATE_SEEDS=1 cargo test -p glovebox-sandbox --test fuzz_seeds`
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../fuzz/src/lib.rs"]
 pub mod invariants;

@@ -25,7 +25,7 @@ const GENERATED: &str = r#"
     (func (export "inner") (param i32 i32 i32 i32) (result i32) unreachable)
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
 "#;
-const MEMORIES: [&str; 4] = ["1", "1 2", "2 100", "15 16"];
+const MEMORIES: [&str; 4] = ["1 1", "1 2", "2 100", "15 16"];
 
 /// What is linked with it, in this order: how the engine gets memory, and the function of the contract.
 const LINKED: &str = r#"
