@@ -10,7 +10,7 @@ use glovebox_trust::log::proof::Proof;
 use glovebox_trust::registry::{OpenedBy, Scope};
 use serde::Serialize;
 
-use super::{Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord, certificate_path, file_name, proof_path};
+use super::{Decision, RECEIPT_TYPE, ReleaseRecord, RunRecord, SandboxRecord, certificate_path, file_name, proof_path};
 use crate::clock;
 use crate::destination::{self, Opening, opening_path};
 use crate::error::{Code, Fault, Result};
@@ -20,6 +20,7 @@ use crate::parse;
 use crate::principal::Certified;
 use crate::privacy::{self, Charge, Guarantee, MeasureNoise, Mechanism};
 use crate::room::{Agreement, Manifest, RegistryPin, sha256_hex};
+use crate::sandbox::Wall;
 
 const FILE_BYTES_MAX: u64 = 1 << 30;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -181,6 +182,12 @@ fn examine(dir: &Dir, path: &str, root: Option<&str>, now: DateTime<Utc>) -> Res
     Ok((verified, evidence))
 }
 
+/// A repeat runs nothing.
+fn was_confined(sandbox: Option<&SandboxRecord>, is_repeat: bool, may_lack: &[Wall]) -> bool {
+    let stood = |walls: &[Wall]| Wall::ALL.iter().all(|wall| walls.contains(wall) || may_lack.contains(wall));
+    sandbox.map_or(is_repeat, |sandbox| stood(&sandbox.walls))
+}
+
 fn signed_by(runtime: &Principal, has_principal: bool) -> String {
     if has_principal {
         format!("signed by the run's own principal, which runtime {runtime} certified for this agreement")
@@ -307,6 +314,11 @@ impl Release<'_> {
             findings.note(format!("the answer is that of run {run} on the same data, and cost nothing"));
         }
         findings.require(within_window(&agreement, &record.started_at)?, "the run began within the agreed window")?;
+        let may_lack = &agreement.controls.sandbox.may_lack;
+        findings.require(
+            was_confined(record.sandbox.as_ref(), record.repeat_of.is_some(), may_lack),
+            "the question ran behind every wall that the owners demand, or did not run again",
+        )?;
         findings.require(
             released.output_path == destination::path_of(&agreement),
             "the output went to the agreed destination",
@@ -444,4 +456,20 @@ fn invalid(why: &str) -> Fault {
         format!("the receipt does not verify: {why}"),
         "ask the runtime's operator for the run's files as they were",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_without_a_wall_that_was_demanded_does_not_verify() {
+        let behind = |walls: &[Wall]| SandboxRecord { walls: walls.to_vec(), isa: String::new() };
+        let (all, some) = (behind(&Wall::ALL), behind(&Wall::ALL[1..]));
+        assert!(was_confined(Some(&all), false, &[]) && !was_confined(Some(&some), false, &[]));
+        assert!(
+            was_confined(Some(&some), false, &Wall::ALL[..1]) && !was_confined(Some(&some), false, &Wall::ALL[1..])
+        );
+        assert!(was_confined(None, true, &[]) && !was_confined(None, false, &Wall::ALL));
+    }
 }
