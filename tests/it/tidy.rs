@@ -74,7 +74,7 @@ fn no_other_crate_may_have_unsafe_code() {
     let having =
         |section: &str| manifests.iter().filter(|(_, text)| text.lines().any(|line| line == section)).collect();
     let (workspaces, crates): (Vec<_>, Vec<_>) = (having("[workspace]"), having("[package]"));
-    // The main one, the questions, the exchange and twice fuzz targets.
+    // The main one, the questions, the exchange and the fuzz targets of two crates.
     assert!(workspaces.len() == 5 && crates.len() >= 8, "{} and {}", workspaces.len(), crates.len());
     for (path, text) in workspaces {
         assert!(text.contains("[workspace.lints.rust]\nunsafe_code = \"forbid\""), "{}", path.display());

@@ -167,6 +167,11 @@ pub fn seeds() -> Vec<Seed> {
         &[0, 8, 2, 40, 2, 56, 1, 40, 1, 56, 2, 72, 3, 75, 2],
         &[&float(-0.0)[..], &float(f64::NAN), b"redab"].concat(),
     );
+    // The guest says what it is given to say.
+    for (data, count) in [(&one, 1), (&two, 2)] {
+        let said = ask(&QUESTIONS[0], data);
+        assert!(matches!(&said, Said::Contributions(said) if said.len() == count), "{said:?}");
+    }
     let many = [words(&[0, 8, 4_000]), vec![0; 64]].concat();
     let not_utf8 = texts(&[0, 8, 1, 24, 1, 0, 0, 32, 2], &[0xff, 0xfe]);
     let outside = words(&[0, 8, 1, 24, 1, 0, 0, 131_071, 2]);
