@@ -25,7 +25,7 @@ use crate::random::Random;
 use crate::receipt::{
     self, CAUSE_BYTES_MAX, ReceiptSigner, SandboxRecord, Sealed, Trace, certificate_path, proof_path, sealed_path,
 };
-use crate::room::{Controls, Kind, is_inner_path, sha256_hex};
+use crate::room::{Controls, Kind, begin_build_sha256, is_inner_path, sha256_hex};
 use crate::run::Request;
 use crate::sandbox::{Compiled, Figures, Grounds, Program, Sandbox, isa};
 
@@ -84,6 +84,7 @@ struct Desk {
 impl<'a> Session<'a> {
     /// Opens the room for a run. Without a registered runtime key no run begins: nobody could verify its receipt.
     pub(crate) fn open(request: &'a Request<'a>) -> Result<Self> {
+        begin_build_sha256();
         let dir = crate::open_room(request.room)?;
         let mut random = Random::from_os()?;
         // What is no path of an agreement does not stand in the receipt, which must fit into the log.

@@ -12,7 +12,7 @@ use super::{WASMTIME_VERSION, isa, profile_sha256};
 use crate::error::Result;
 use crate::files::{self, Existing};
 use crate::privacy::HostKey;
-use crate::room::{Limits, build_sha256, sha256_hex};
+use crate::room::{Limits, build_stamp, sha256_hex};
 
 const FOLDER: &str = "compiled";
 const ENDING: &str = ".code";
@@ -94,7 +94,7 @@ fn path(name: &str) -> String {
 /// All that the code depends on: this program with its engine and profile, the processor, the component, and what the
 /// agreement sets of the profile.
 fn name(component: &[u8], limits: &Limits) -> String {
-    let engine = [build_sha256(), WASMTIME_VERSION.into(), profile_sha256(), isa()];
+    let engine = [build_stamp(), WASMTIME_VERSION.into(), profile_sha256(), isa()];
     let parts = [engine.as_slice(), &[sha256_hex(component), format!("{limits:?}")]].concat();
     sha256_hex(parts.join("\n").as_bytes())
 }
