@@ -158,13 +158,14 @@ fn a_worker_that_ends_is_a_refusal() {
     for (name, told) in [("KILL", "signal: 9"), ("SEGV", "signal: 11"), ("ABRT", "signal: 6"), ("SYS", "signal: 31")] {
         let mut worker = worker(TURNS, &spec());
         ask(&mut worker, &[1]).unwrap();
-        signal(worker.process_id(), name);
-        if name == "SEGV" {
-            // The engine looks at the first, finds that it is no trap of a guest's, and lets the next one through.
-            ask(&mut worker, &[1]).unwrap();
+        // The engine looks at the first SEGV, finds that it is no trap of a guest's, and lets the next one through;
+        // which thread gets it, and when, is the system's choice.
+        let denial = std::iter::repeat_with(|| {
             signal(worker.process_id(), name);
-        }
-        let denial = ask(&mut worker, &[1]).unwrap_err();
+            std::thread::sleep(Duration::from_millis(10));
+            ask(&mut worker, &[1])
+        });
+        let denial = denial.take(500).find_map(Result::err).expect("it is gone");
         assert_eq!(denial.reason(), Reason::SandboxFailed);
         assert!(denial.fact().contains(told), "{name}: {}", denial.fact());
     }
@@ -325,8 +326,8 @@ fn a_run_whose_worker_is_killed_is_released_and_charged_once_or_harmless() {
         let agreement = room.agreed("reach", REPORTS);
         room.renew_data();
         let (outputs, spent) = (room.outputs(), room.spent());
-        let run = start(&room, &agreement);
-        while children(run.id()).is_empty() {
+        let mut run = start(&room, &agreement);
+        while children(run.id()).is_empty() && run.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(span.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX)));
