@@ -153,16 +153,16 @@ pub(super) const CLASSES: [Class; 9] = [
             of(
                 "F2",
                 "components on which the decoder stops",
-                "sandbox::tests::a_component_on_which_the_decoder_stops_is_refused",
+                "tests::a_component_on_which_the_decoder_stops_is_refused",
             ),
-            of("F3", "a world that would fill memory", "sandbox::tests::a_world_that_would_fill_memory_is_refused"),
+            of("F3", "a world that would fill memory", "tests::a_world_that_would_fill_memory_is_refused"),
             of("F4", "a schema that was changed", "provision::tests::a_changed_schema_is_refused"),
             of(
                 "F6",
                 "computations that differ between machines",
-                "sandbox::tests::every_nan_that_is_computed_has_the_same_bits",
+                "tests::every_nan_that_is_computed_has_the_same_bits",
             ),
-            of("F6", "an engine of another profile", "sandbox::tests::the_engine_has_its_profile"),
+            of("F6", "an engine of another profile", "tests::the_engine_has_its_profile"),
         ],
         note: Some(
             "no guest's bytes are parsed as Arrow, CSV or JSON; components and what partners send are fuzzed: cargo xtask fuzz",
