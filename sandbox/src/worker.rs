@@ -206,9 +206,9 @@ fn load_component(engine: &Engine, compiled: &[u8]) -> Result<Component> {
     unsafe { Component::deserialize(engine, compiled) }.map_err(|error| not_loaded(&error))
 }
 
-#[expect(unsafe_code, reason = "compiled together with the component that `load` takes")]
+#[expect(unsafe_code, reason = "compiled together with the component")]
 fn load_kernel(engine: &Engine, compiled: &[u8]) -> Result<Module> {
-    // SAFETY: as for `load`, from `precompile_module` and in the same entry of the cache.
+    // SAFETY: as for the component, from `precompile_module` and in the same entry of the cache.
     unsafe { Module::deserialize(engine, compiled) }.map_err(|error| not_loaded(&error))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,8 +48,12 @@ fn spec() -> Spec {
 }
 
 fn worker(body: &str, spec: &Spec) -> Worker {
-    let code = compile(&program(), &component(body), &spec.limits, &[]).unwrap();
-    let mut worker = Worker::start(&program(), &spec.limits, 600).unwrap();
+    worker_of(&program(), body, spec)
+}
+
+fn worker_of(program: &Program, body: &str, spec: &Spec) -> Worker {
+    let code = compile(program, &component(body), &spec.limits, &[]).unwrap();
+    let mut worker = Worker::start(program, &spec.limits, 600).unwrap();
     worker.load(&code, spec, &[]).unwrap();
     worker
 }
@@ -130,7 +135,13 @@ fn the_walls_stand() {
 /// Only the same user may look, and only where that is root, for a worker's memory is nobody's to read.
 #[test]
 fn a_worker_has_no_file_but_its_pipes_and_its_memory_and_no_environment() {
-    let mut worker = worker(TURNS, &spec());
+    // As if its host had been started with a file that is open.
+    let folder = tempfile::tempdir().unwrap();
+    let leaky = folder.path().join("leaky");
+    fs::write(&leaky, format!("#!/bin/sh\nexec 9</etc/passwd\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_glovebox")))
+        .unwrap();
+    fs::set_permissions(&leaky, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut worker = worker_of(&Program::at(&leaky), TURNS, &spec());
     ask(&mut worker, &[1]).unwrap();
     let process = PathBuf::from(format!("/proc/{}", worker.process_id()));
     let Ok(files) = fs::read_dir(process.join("fd")) else {
