@@ -138,8 +138,11 @@ fn a_worker_has_no_file_but_its_pipes_and_its_memory_and_no_environment() {
     // As if its host had been started with a file that is open.
     let folder = tempfile::tempdir().unwrap();
     let leaky = folder.path().join("leaky");
-    fs::write(&leaky, format!("#!/bin/sh\nexec 9</etc/passwd\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_glovebox")))
-        .unwrap();
+    fs::write(
+        &leaky,
+        format!("#!/bin/sh\nexec 9</etc/passwd\nexec env -i {} \"$@\"\n", env!("CARGO_BIN_EXE_glovebox")),
+    )
+    .unwrap();
     fs::set_permissions(&leaky, fs::Permissions::from_mode(0o755)).unwrap();
     let mut worker = worker_of(&Program::at(&leaky), TURNS, &spec());
     ask(&mut worker, &[1]).unwrap();
