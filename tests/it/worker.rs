@@ -193,6 +193,10 @@ fn a_worker_that_hangs_is_a_refusal() {
     let mut worker = worker(TURNS, &spec);
     worker.set_slack(Duration::from_millis(200));
     signal(worker.process_id(), "STOP");
+    // Every thread stops by itself, some time after the signal is sent.
+    while !has_stopped(worker.process_id()) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let denial = ask(&mut worker, &[1]).unwrap_err();
     assert!(denial.fact().contains("gave no answer"), "{}", denial.fact());
     assert!(ask(&mut worker, &[1]).is_err(), "it is gone");
@@ -238,6 +242,12 @@ fn a_worker_does_not_outlive_its_host() {
 
 fn is_there(process: u32) -> bool {
     fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| !status.contains("State:\tZ"))
+}
+
+/// Whether no thread of a process runs.
+fn has_stopped(process: u32) -> bool {
+    let mut tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    tasks.all(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap().contains("State:\tT"))
 }
 
 /// What a process has computed, in hundredths of a second.
