@@ -23,6 +23,7 @@ mod setting;
 mod suppress;
 #[cfg(test)]
 mod tests;
+mod unit_seeds;
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use mechanism::{Cost, MeasureNoise};
 pub(crate) use noise::Noise;
 pub(crate) use pseudonym::DestinationKey;
 pub(crate) use setting::Setting;
+pub(crate) use unit_seeds::UnitSeeds;
 
 use crate::error::{Code, Fault, Result};
 use crate::gate::Approved;
@@ -251,7 +253,7 @@ pub(crate) fn check_terms(agreement: &Agreement, manifest: &Manifest) -> Result<
         ));
     }
     let refuse = |fact: String, remedy: &str| Err(Fault::new(Code::ControlUnmet, fact, remedy));
-    if let Some(parameter) = manifest.parameters.iter().find(|p| p.domain_size() > controls.max_param_domain) {
+    if let Some(parameter) = manifest.set_parameters().find(|p| p.domain_size() > controls.max_param_domain) {
         let (name, most) = (&parameter.name, controls.max_param_domain);
         return refuse(
             format!("parameter {name} may have more values than the {most} that the owners allow"),
