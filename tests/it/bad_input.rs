@@ -232,6 +232,25 @@ fn parameters_outside_their_domain() {
     room.refused(&agreement, "PARAMETER_INVALID", 3);
 }
 
+/// Who could set it could choose whom it falls on. The people who sign are told of it in a line.
+#[test]
+fn nobody_sets_a_seed() {
+    let room = Fixture::new();
+    room.not_agreed("evil", &[EVIL, &["--set", "seed=7"]].concat(), "PARAMETER_INVALID", 3);
+    let composed = room.glovebox(&[&["agree", "questions/evil.wasm"], EVIL].concat()).stdout;
+    assert!(composed.contains("\n  parameter seed: a random number of each household's own, "), "{composed}");
+    let agreement = room.agreed("evil", EVIL);
+    let terms: serde_json::Value =
+        serde_json::from_str(&room.read_text(&format!("{agreement}/agreement.json"))).unwrap();
+    let agreed = json!([{"name": "attack", "value": "none"}, {"name": "only_unit_with", "value": "-1"}]);
+    assert_eq!(terms["parameters"], agreed);
+    assert!(!terms["unprotected"].to_string().contains("seed"), "{}", terms["unprotected"]);
+    room.forge(&agreement, |terms| {
+        terms["parameters"].as_array_mut().unwrap().push(json!({"name": "seed", "value": "7"}));
+    });
+    room.refused(&agreement, "PARAMETER_INVALID", 3);
+}
+
 /// Whoever may choose among many values may ask many questions: how many, is the owners' choice. Both when it is agreed
 /// on, and when a run finds it agreed.
 #[test]

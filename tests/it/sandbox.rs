@@ -136,6 +136,49 @@ fn attack_residue() {
     is_bounded("residue", 0.0);
 }
 
+/// Without noise, what is left that varies is the units' seeds: other ones in every run of the same units, and the same
+/// again for the auditor, on any number of threads. Whoever asks again for the same gets what was said before.
+#[test]
+fn seeds_are_the_runs_own_and_come_again_in_a_replay() {
+    let room = Fixture::audited("mode = 'sealed-k'");
+    let agreement = agreed(&room, "seed", -1);
+    let mut sums = Vec::new();
+    // Two sums in 300 are the same once they are rounded.
+    for _ in 0..5 {
+        let released = room.released(&agreement);
+        let commitment = &released.record["predicate"]["released"]["output_commitment"];
+        for threads in ["1", "2"] {
+            let replay =
+                ["replay", &released.receipt, "--identity", "keys/auditor.txt", "--threads", threads, "--json"];
+            assert_eq!(&room.glovebox(&replay).succeeded()["output_commitment"], commitment);
+        }
+        room.take(&released);
+        let repeat = room.released(&agreement);
+        assert_eq!(repeat.table.rows, released.table.rows);
+        room.take(&repeat);
+        sums.extend(released.numbers("value"));
+        room.renew_data();
+    }
+    assert!(sums.iter().any(|sum| *sum != sums[0]), "{sums:?}");
+    // Between the ends of the range for each: 7 standard deviations around the middle.
+    let is_of_many = |sum: &Option<f64>| sum.is_some_and(|sum| (140.0..460.0).contains(&sum));
+    assert!(sums.iter().all(is_of_many), "{sums:?}");
+}
+
+/// A trial makes up seeds as it makes up units: the same number makes up the same.
+#[test]
+fn a_trial_has_seeds() {
+    let room = Fixture::new();
+    let agreement = agreed(&room, "seed", -1);
+    let tried = |seed: &str| {
+        let json = room.glovebox(&["try", &agreement, "--units", "50", "--seed", seed, "--json"]).succeeded();
+        assert_eq!(json["trapped"], 0);
+        json["exact"].clone()
+    };
+    assert_eq!(tried("1"), tried("1"));
+    assert_ne!(tried("1"), tried("2"));
+}
+
 /// The attack is alive: where one instance is shown to several units, the counter goes up.
 #[test]
 fn the_counter_goes_up_in_a_shared_instance() {
