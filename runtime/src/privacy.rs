@@ -260,6 +260,16 @@ pub(crate) fn check_terms(agreement: &Agreement, manifest: &Manifest) -> Result<
             "give it a smaller range, a `step`, or fewer allowed values; or let every owner raise `max_param_domain`",
         );
     }
+    // Whoever is left out by chance, and adds nothing anyway, makes another set of contributors in every run, so that the
+    // guard would find no two sets alike that differ by one unit.
+    if let Some(seed) = manifest.seed().filter(|_| keeps_history(agreement)) {
+        return refuse(
+            format!(
+                "parameter {seed} is a seed, by which a question without noise could get around the difference guard"
+            ),
+            "leave it out; or let every owner agree to mode sealed-dp or, for a list, state `list.rr_epsilon`",
+        );
+    }
     if manifest.kind == Kind::List {
         return check_randomised(agreement, manifest);
     }

@@ -4,8 +4,8 @@
 
 use serde_json::json;
 
-use crate::support::Fixture;
 use crate::support::forge::EVIL;
+use crate::support::{Fixture, LIST};
 
 #[test]
 fn malformed_manifests() {
@@ -249,6 +249,24 @@ fn nobody_sets_a_seed() {
         terms["parameters"].as_array_mut().unwrap().push(json!({"name": "seed", "value": "7"}));
     });
     room.refused(&agreement, "PARAMETER_INVALID", 3);
+}
+
+/// The guard compares who contributed: it must not be chance who did.
+#[test]
+fn a_seed_where_no_noise_hides_who_contributed() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    room.edit("room.toml", "k_min = 20", "mode = \"sealed-k\", k_min = 20");
+    room.not_agreed("evil", EVIL, "CONTROL_UNMET", 3);
+    room.forge(&agreement, |terms| terms["controls"]["mode"] = json!("sealed-k"));
+    room.refused(&agreement, "CONTROL_UNMET", 3);
+
+    let room = Fixture::new();
+    room.agree("nonredeemers", LIST);
+    let list = room.read_text("questions/nonredeemers.toml");
+    let seed = "[[parameter]]\nname = \"seed\"\ntype = \"seed\"\n\n[list]";
+    room.write("questions/nonredeemers.toml", list.replace("[list]", seed).as_bytes());
+    room.not_agreed("nonredeemers", LIST, "CONTROL_UNMET", 3);
 }
 
 /// Whoever may choose among many values may ask many questions: how many, is the owners' choice. Both when it is agreed
