@@ -167,13 +167,16 @@ fn slot_fault(fact: String, remedy: String) -> Fault {
 }
 
 fn bind_parameters(manifest: &Manifest, given: &[(String, String)]) -> Result<Vec<BoundParameter>> {
-    let known = |name: &str| manifest.parameters.iter().any(|parameter| parameter.name == name);
-    if let Some((unknown, _)) = given.iter().find(|(name, _)| !known(name)) {
-        return Err(Fault::new(
-            Code::ParameterInvalid,
-            format!("the question has no parameter {unknown}"),
-            "see its question.toml for the parameters it has",
-        ));
+    for (name, value) in given {
+        let known = manifest.parameters.iter().find(|parameter| parameter.name == *name);
+        let parameter = known.ok_or_else(|| {
+            Fault::new(
+                Code::ParameterInvalid,
+                format!("the question has no parameter {name}"),
+                "see its question.toml for the parameters it has",
+            )
+        })?;
+        parameter.read(value)?;
     }
     if let Some(twice) = first_repeated(given) {
         return Err(Fault::new(
@@ -190,10 +193,9 @@ fn bind_parameters(manifest: &Manifest, given: &[(String, String)]) -> Result<Ve
                 format!("give {} with --set {}=VALUE", parameter.domain(), parameter.name),
             )
         })?;
-        parameter.read(value)?;
         Ok(BoundParameter { name: name.clone(), value: value.clone() })
     };
-    manifest.parameters.iter().map(bind).collect()
+    manifest.set_parameters().map(bind).collect()
 }
 
 /// Agreements are never written over: a change is a new revision in a folder of its own. A folder with nothing in it is
@@ -267,6 +269,13 @@ fn write_summary(
     }
     for parameter in &agreement.parameters {
         writeln!(text, "  parameter {} = {}", parameter.name, parameter.value)?;
+    }
+    if let Some(seed) = manifest.seed() {
+        writeln!(
+            text,
+            "  parameter {seed}: a random number of each {}'s own, which the host draws anew in every run",
+            agreement.unit
+        )?;
     }
     let limits = &agreement.limits;
     writeln!(

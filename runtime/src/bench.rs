@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, Approved, Chain, Inquiry};
 use crate::journal::Facts;
-use crate::privacy::{HostKey, Noise, Setting, Tally};
+use crate::privacy::{HostKey, Noise, Setting, Tally, UnitSeeds};
 use crate::provision::{self, Resources, Unit};
 use crate::random::Random;
 use crate::receipt::Trace;
@@ -26,7 +26,8 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, work
     let approved = admit(&dir, agreement)?;
     let resources = Resources { memory_bytes: 1 << 30, threads: 1 };
     let (program, compiled) = (Program::at(worker), Compiled::none());
-    let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600 };
+    let seeds = &UnitSeeds::of_run(&[7; 32]);
+    let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
     let mut sandbox = Sandbox::start(&approved, &grounds)?;
     let host = HostKey::none();
     let destination = host.destination("bench", "bench");

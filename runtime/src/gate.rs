@@ -34,7 +34,8 @@ use crate::journal::Facts;
 use crate::privacy::{self, Guarantee};
 use crate::receipt::{Evidence, Trace};
 use crate::room::{
-    Agreement, BoundView, FileDigest, Join, Kind, LogPin, Manifest, RegistryPin, Room, Slot, Value, World, sha256_hex,
+    Agreement, BoundView, FileDigest, Join, Kind, LogPin, Manifest, Parameter, RegistryPin, Room, Slot, Value, World,
+    sha256_hex,
 };
 use crate::sandbox;
 
@@ -520,17 +521,16 @@ fn check_lookups(agreement: &Agreement, manifest: &Manifest) -> Result<()> {
 
 pub(crate) fn read_parameters(agreement: &Agreement, manifest: &Manifest) -> Result<Vec<Value>> {
     let agreed = agreement.parameters.iter().map(|bound| bound.name.as_str());
-    if !agreed.eq(manifest.parameters.iter().map(|parameter| parameter.name.as_str())) {
+    if !agreed.eq(manifest.set_parameters().map(|parameter| parameter.name.as_str())) {
         return Err(Fault::new(
             Code::ParameterInvalid,
             "the agreement does not bind the question's parameters one by one",
             "compose the agreement again with `glovebox agree`",
         ));
     }
-    manifest
-        .parameters
-        .iter()
-        .zip(&agreement.parameters)
-        .map(|(parameter, bound)| parameter.read(&bound.value))
-        .collect()
+    let mut bound = agreement.parameters.iter().map(|bound| bound.value.as_str());
+    let read = |parameter: &Parameter| {
+        if parameter.is_seed() { Ok(Value::Seed) } else { parameter.read(bound.next().unwrap_or_default()) }
+    };
+    manifest.parameters.iter().map(read).collect()
 }

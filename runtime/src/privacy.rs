@@ -23,6 +23,7 @@ mod setting;
 mod suppress;
 #[cfg(test)]
 mod tests;
+mod unit_seeds;
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use mechanism::{Cost, MeasureNoise};
 pub(crate) use noise::Noise;
 pub(crate) use pseudonym::DestinationKey;
 pub(crate) use setting::Setting;
+pub(crate) use unit_seeds::UnitSeeds;
 
 use crate::error::{Code, Fault, Result};
 use crate::gate::Approved;
@@ -251,11 +253,21 @@ pub(crate) fn check_terms(agreement: &Agreement, manifest: &Manifest) -> Result<
         ));
     }
     let refuse = |fact: String, remedy: &str| Err(Fault::new(Code::ControlUnmet, fact, remedy));
-    if let Some(parameter) = manifest.parameters.iter().find(|p| p.domain_size() > controls.max_param_domain) {
+    if let Some(parameter) = manifest.set_parameters().find(|p| p.domain_size() > controls.max_param_domain) {
         let (name, most) = (&parameter.name, controls.max_param_domain);
         return refuse(
             format!("parameter {name} may have more values than the {most} that the owners allow"),
             "give it a smaller range, a `step`, or fewer allowed values; or let every owner raise `max_param_domain`",
+        );
+    }
+    // Whoever is left out by chance, and adds nothing anyway, makes another set of contributors in every run, so that the
+    // guard would find no two sets alike that differ by one unit.
+    if let Some(seed) = manifest.seed().filter(|_| keeps_history(agreement)) {
+        return refuse(
+            format!(
+                "parameter {seed} is a seed, by which a question without noise could get around the difference guard"
+            ),
+            "leave it out; or let every owner agree to mode sealed-dp or, for a list, state `list.rr_epsilon`",
         );
     }
     if manifest.kind == Kind::List {

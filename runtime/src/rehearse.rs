@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::error::{Code, Fault, Result};
 use crate::gate;
-use crate::privacy::{HostKey, Setting, Tally};
+use crate::privacy::{HostKey, Setting, Tally, UnitSeeds};
 use crate::provision::{Rows, Unit, UnitKey, slot_schema};
 use crate::random::Random;
 use crate::room::{Agreement, ColumnType, Join, Manifest, Slot};
@@ -53,7 +53,14 @@ pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Reh
     gate::check_question(&agreement, &manifest)?;
     let parameters = gate::read_parameters(&agreement, &manifest)?;
     let (program, compiled) = (Program::this(), Compiled::none());
-    let grounds = Grounds { program: &program, compiled: &compiled, workers: 1, worker_seconds: WORKER_SECONDS };
+    let seed = seed_of(seed);
+    let grounds = Grounds {
+        program: &program,
+        compiled: &compiled,
+        workers: 1,
+        worker_seconds: WORKER_SECONDS,
+        seeds: &UnitSeeds::of_run(&seed),
+    };
     let may_lack = &agreement.controls.sandbox.may_lack;
     let spec = spec(&manifest, &parameters, &agreement.limits);
     let mut sandbox = Sandbox::new(&component, spec, &manifest.slots, may_lack, &grounds)?;
@@ -61,7 +68,7 @@ pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Reh
     let destination = host.destination(&agreement.room, &agreement.destination.id);
     let setting = Arc::new(Setting::new(&agreement, &host, destination));
     let words = Words::of(&manifest);
-    let mut random = Random::from_seed(seed_of(seed));
+    let mut random = Random::from_seed(seed);
     let mut chunks = (0..units).step_by(CHUNK as usize).map(|first| first..units.min(first + CHUNK));
     let empty = Tally::new(&manifest, &agreement.controls, setting);
     let (tally, figures) = sandbox

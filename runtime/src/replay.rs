@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::destination;
 use crate::error::{Code, Fault, Result};
 use crate::gate;
-use crate::privacy::{self, DestinationKey, HostKey, Setting};
+use crate::privacy::{self, DestinationKey, HostKey, Setting, UnitSeeds};
 use crate::provision::{self, Resources};
 use crate::random::Random;
 use crate::receipt::{self, Sealed, open_sealed, sealed_path};
@@ -66,6 +66,7 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
         compiled: &compiled,
         workers: crate::run::cores(replay.threads),
         worker_seconds: WORKER_SECONDS,
+        seeds: &UnitSeeds::of_run(&seed),
     };
     let sandbox = Sandbox::start(&approved, &grounds)?;
     let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads };

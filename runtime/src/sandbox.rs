@@ -30,14 +30,14 @@ use lower::Lowering;
 
 use crate::error::{Code, Fault, Result};
 use crate::gate::Approved;
-use crate::privacy::{Funded, RawOutput, Setting, Tally};
+use crate::privacy::{Funded, RawOutput, Setting, Tally, UnitSeeds};
 use crate::provision::{Provisioned, Unit};
 use crate::room::{Limits, Manifest, Slot, Value};
 
 /// Chunks of units that wait for a worker, per worker: enough to keep all busy, few enough to bound memory.
 const CHUNKS_WAITING: usize = 2;
 
-/// What a sandbox may use of this host, and what it may be without.
+/// What a sandbox may use of this host and of this run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grounds<'a> {
     /// What serves as a worker.
@@ -48,6 +48,8 @@ pub(crate) struct Grounds<'a> {
     pub(crate) workers: usize,
     /// How long each worker may live and compute.
     pub(crate) worker_seconds: u64,
+    /// What units get where the question has a place for it.
+    pub(crate) seeds: &'a UnitSeeds,
 }
 
 /// Workers that have loaded a question, and have seen no data.
@@ -55,6 +57,7 @@ pub(crate) struct Grounds<'a> {
 pub(crate) struct Sandbox {
     workers: Vec<Worker>,
     slots: Vec<Slot>,
+    seeds: Option<UnitSeeds>,
 }
 
 impl Sandbox {
@@ -73,13 +76,14 @@ impl Sandbox {
         may_lack: &[Wall],
         grounds: &Grounds<'_>,
     ) -> Result<Self> {
-        let Grounds { program, compiled, workers, worker_seconds } = *grounds;
+        let Grounds { program, compiled, workers, worker_seconds, seeds } = *grounds;
         let start = |_| Worker::start(program, &spec.limits, worker_seconds);
         let mut workers: Vec<Worker> = (0..workers.max(1)).map(start).collect::<Result<_, _>>()?;
         compiled.with(program, component, &spec.limits, may_lack, |code| {
             workers.iter_mut().try_for_each(|worker| worker.load(code, &spec, may_lack))
         })?;
-        Ok(Self { workers, slots: slots.to_vec() })
+        let seeds = spec.seed().map(|_| seeds.clone());
+        Ok(Self { workers, slots: slots.to_vec(), seeds })
     }
 
     /// The walls that stand around every worker.
@@ -94,7 +98,8 @@ impl Sandbox {
         empty: &Tally,
         next: impl FnMut() -> Result<Option<Vec<Unit>>>,
     ) -> Result<(Tally, Figures)> {
-        let askers = self.workers.iter_mut().map(|worker| Asker::new(worker, &self.slots));
+        let lowering = || Lowering::new(self.seeds.clone());
+        let askers = self.workers.iter_mut().map(|worker| Asker { worker, slots: &self.slots, lowering: lowering() });
         ask_in_parallel(askers.collect(), empty, next)
     }
 }
@@ -130,12 +135,6 @@ struct Asker<'a> {
     worker: &'a mut Worker,
     slots: &'a [Slot],
     lowering: Lowering,
-}
-
-impl<'a> Asker<'a> {
-    fn new(worker: &'a mut Worker, slots: &'a [Slot]) -> Self {
-        Self { worker, slots, lowering: Lowering::default() }
-    }
 }
 
 impl Ask for Asker<'_> {

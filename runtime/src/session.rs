@@ -18,7 +18,7 @@ use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
 use crate::journal::{Facts, Held, Journal, OpenRun};
 use crate::principal::{self, Decommission, End, Paid, RunNames, RunPrincipal, Tenure};
 use crate::privacy::{
-    self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, SetKind, Setting, StoredAnswer,
+    self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, SetKind, Setting, StoredAnswer, UnitSeeds,
 };
 use crate::provision::Snapshot;
 use crate::random::Random;
@@ -116,7 +116,8 @@ impl<'a> Session<'a> {
         let program = self.request.worker.map_or_else(Program::this, Program::at);
         // No worker computes for longer than its run may last.
         let worker_seconds = u64::from(self.request.minutes) * 60;
-        let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds };
+        let seeds = UnitSeeds::of_run(&self.seed);
+        let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds, seeds: &seeds };
         let sandbox = Sandbox::start(approved, &grounds)?;
         self.trace.sandbox = Some(SandboxRecord { walls: sandbox.walls(), isa: isa() });
         Ok(sandbox)
@@ -248,7 +249,7 @@ impl<'a> Session<'a> {
         facts.lost_runs(now).into_iter().map(end).collect()
     }
 
-    /// The seed of the run's noise and salt.
+    /// The seed of all that the run draws but its names: its noise and salt, and the seeds of its units.
     pub(crate) const fn seed(&self) -> [u8; 32] {
         self.seed
     }

@@ -4,13 +4,14 @@
 //! into the guest. Everything is a sequence of lists: the number of its items as a `u64`, then the items, filled up with
 //! zeros to eight bytes, in the byte order of the machine. A slot is its number of rows and its columns; a column is its
 //! validity (a list of no bytes where no row is null) and its values: bytes for booleans, numbers, offsets and bytes for
-//! texts, codes and then texts for dictionaries. Types are those of the [`Spec`](crate::Spec), which both sides have.
+//! texts, codes and then texts for dictionaries. Before its slots a unit has its seed, eight bytes, if the question has a
+//! place for one. All of that is in the [`Spec`], which both sides have.
 
 use bytemuck::Pod;
 
-use crate::contract::{Column, Dictionary, Rows, Strings, Values};
+use crate::contract::{Arguments, Column, Dictionary, Parameter, Rows, Strings, Values};
 use crate::denial::{Denial, Result};
-use crate::terms::ColumnType;
+use crate::terms::{ColumnType, Spec};
 
 const ALIGNMENT: usize = 8;
 
@@ -46,6 +47,11 @@ impl<'a> Writer<'a> {
     /// Takes back everything from `len` on: a unit of which only a part had room.
     pub fn truncate(&mut self, len: usize) {
         self.at = self.at.min(len);
+    }
+
+    /// A unit begins that has a seed.
+    pub fn seed(&mut self, seed: i64) -> Result<(), Full> {
+        self.put(bytemuck::bytes_of(&seed))
     }
 
     /// A slot begins.
@@ -89,20 +95,26 @@ impl<'a> Writer<'a> {
 
 /// The units of a batch, lent from where they lie.
 pub(crate) struct Units<'a> {
+    seeds: Vec<i64>,
     columns: Vec<Column<'a>>,
     counts: Vec<u32>,
-    slots: &'a [Vec<ColumnType>],
+    spec: &'a Spec,
 }
 
 impl<'a> Units<'a> {
     /// Reads a whole batch: nothing may be left of it.
-    pub(crate) fn read(bytes: &'a [u8], units: usize, slots: &'a [Vec<ColumnType>]) -> Result<Self> {
+    pub(crate) fn read(bytes: &'a [u8], units: usize, spec: &'a Spec) -> Result<Self> {
+        let (has_seed, slots) = (spec.seed().is_some(), &spec.slots);
         let columns_of_unit: usize = slots.iter().map(Vec::len).sum();
         let capacity = |per_unit: usize| per_unit.saturating_mul(units).min(bytes.len());
         let mut reader = Reader { bytes };
+        let mut seeds = Vec::with_capacity(capacity(has_seed.into()));
         let mut columns = Vec::with_capacity(capacity(columns_of_unit));
         let mut counts = Vec::with_capacity(capacity(slots.len()));
         for _ in 0..units {
+            if has_seed {
+                seeds.push(reader.word()?);
+            }
             for kinds in slots {
                 counts.push(reader.number()?);
                 for kind in kinds {
@@ -110,20 +122,26 @@ impl<'a> Units<'a> {
                 }
             }
         }
-        if reader.bytes.is_empty() { Ok(Self { columns, counts, slots }) } else { Err(malformed()) }
+        if reader.bytes.is_empty() { Ok(Self { seeds, columns, counts, spec }) } else { Err(malformed()) }
     }
 
-    /// Gives `ask` each unit's rows in turn.
-    pub(crate) fn each(&self, mut ask: impl FnMut(&[Rows<'_>]) -> Result<()>) -> Result<()> {
-        let (mut columns, mut views) = (self.columns.as_slice(), Vec::with_capacity(self.slots.len()));
-        for counts in self.counts.chunks_exact(self.slots.len().max(1)) {
+    /// Gives `ask` the parameters and each unit's rows in turn.
+    pub(crate) fn each(&self, mut ask: impl FnMut(Arguments<'_>) -> Result<()>) -> Result<()> {
+        let Spec { parameters, slots, .. } = self.spec;
+        let mut parameters: Vec<Parameter<'_>> = parameters.iter().map(Parameter::from).collect();
+        let (place, mut seeds) = (self.spec.seed(), self.seeds.iter());
+        let (mut columns, mut views) = (self.columns.as_slice(), Vec::with_capacity(slots.len()));
+        for counts in self.counts.chunks_exact(slots.len().max(1)) {
+            if let Some((place, seed)) = place.zip(seeds.next()) {
+                parameters[place] = Parameter::Int64(*seed);
+            }
             views.clear();
-            for (count, kinds) in counts.iter().zip(self.slots) {
+            for (count, kinds) in counts.iter().zip(slots) {
                 let (own, rest) = columns.split_at(kinds.len());
                 columns = rest;
                 views.push(Rows { count: *count, columns: own });
             }
-            ask(&views)?;
+            ask((&parameters, &views))?;
         }
         Ok(())
     }
@@ -134,9 +152,12 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn word<T: Pod>(&mut self) -> Result<T> {
+        bytemuck::try_pod_read_unaligned(self.take(size_of::<T>())?).map_err(|_| malformed())
+    }
+
     fn number(&mut self) -> Result<u32> {
-        let count = self.take(size_of::<u64>())?;
-        let count: u64 = bytemuck::try_pod_read_unaligned(count).map_err(|_| malformed())?;
+        let count: u64 = self.word()?;
         u32::try_from(count).map_err(|_| malformed())
     }
 
@@ -179,14 +200,16 @@ fn malformed() -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::{Kind, Limits, Value};
 
     /// Memory that begins where a mapping does: at a multiple of eight.
     fn memory(bytes: usize) -> Vec<u64> {
         vec![u64::MAX; bytes / 8]
     }
 
-    fn types() -> Vec<Vec<ColumnType>> {
-        vec![vec![ColumnType::Int64, ColumnType::Boolean], vec![ColumnType::Dictionary]]
+    fn spec(parameters: &[Value]) -> Spec {
+        let slots = vec![vec![ColumnType::Int64, ColumnType::Boolean], vec![ColumnType::Dictionary]];
+        Spec { kind: Kind::Analytical, limits: Limits::default(), parameters: parameters.to_vec(), slots }
     }
 
     fn write(writer: &mut Writer<'_>, first: i64) -> Result<(), Full> {
@@ -202,25 +225,48 @@ mod tests {
         writer.list(b"red")
     }
 
+    /// The arguments of each unit's call.
+    fn seen(bytes: &[u8], units: usize, spec: &Spec) -> Vec<String> {
+        let mut seen = Vec::new();
+        let see = |arguments: Arguments<'_>| {
+            seen.push(format!("{arguments:?}"));
+            Ok(())
+        };
+        Units::read(bytes, units, spec).unwrap().each(see).unwrap();
+        seen
+    }
+
     #[test]
     fn units_are_read_as_they_were_written() {
         let mut memory = memory(4096);
         let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
         [10, 20].into_iter().for_each(|first| write(&mut writer, first).unwrap());
         let len = writer.len();
-        let types = types();
-        let bytes = &bytemuck::cast_slice(&memory)[..len];
-        let mut seen = Vec::new();
-        let units = Units::read(bytes, 2, &types).unwrap();
-        units
-            .each(|views| {
-                seen.push(format!("{views:?}"));
-                Ok(())
-            })
-            .unwrap();
+        let spec = spec(&[]);
+        let seen = seen(&bytemuck::cast_slice(&memory)[..len], 2, &spec);
         assert_eq!(seen.len(), 2);
         assert!(seen[1].contains("Int64([20, 21, 22])") && seen[1].contains("Some([5])"), "{}", seen[1]);
         assert!(seen[1].contains("validity: None") && seen[1].contains("bytes: [114, 101, 100]"), "{}", seen[1]);
+    }
+
+    /// Every unit has its own at the parameter's place, and the others' values around it.
+    #[test]
+    fn seeds_stand_among_the_parameters() {
+        let (plain, seeded) = (spec(&[]), spec(&[Value::Boolean(true), Value::Seed, Value::Int64(7)]));
+        let mut memory = memory(4096);
+        let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
+        for seed in [i64::MIN, -1] {
+            writer.seed(seed).and_then(|()| write(&mut writer, 1)).unwrap();
+        }
+        let len = writer.len();
+        let bytes = &bytemuck::cast_slice(&memory)[..len];
+        for (seen, seed) in seen(bytes, 2, &seeded).iter().zip([i64::MIN, -1]) {
+            assert!(seen.starts_with(&format!("([Boolean(true), Int64({seed}), Int64(7)], ")), "{seen}");
+            assert!(seen.contains("Int64([1, 2, 3])"), "{seen}");
+        }
+        // What has no seeds is no batch of this question, and the other way round.
+        assert!(Units::read(bytes, 2, &plain).is_err());
+        assert!(Units::read(&bytes[8..len / 2], 1, &seeded).is_err());
     }
 
     #[test]
@@ -229,10 +275,10 @@ mod tests {
         let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
         write(&mut writer, 1).unwrap();
         let len = writer.len();
-        let types = types();
+        let spec = spec(&[]);
         for (units, bytes) in [(1, 0..len - 8), (1, 0..len + 8), (2, 0..len), (0, 0..len), (1, 8..len)] {
             let bytes = &bytemuck::cast_slice::<u64, u8>(&memory)[bytes];
-            assert!(Units::read(bytes, units, &types).is_err(), "{units} units of {} bytes", bytes.len());
+            assert!(Units::read(bytes, units, &spec).is_err(), "{units} units of {} bytes", bytes.len());
         }
     }
 
@@ -257,6 +303,6 @@ mod tests {
         let len = writer.len();
         assert_eq!(write(&mut writer, 2), Err(Full));
         writer.truncate(len);
-        assert!(Units::read(&bytemuck::cast_slice(&memory)[..len], 1, &types()).is_ok());
+        assert!(Units::read(&bytemuck::cast_slice(&memory)[..len], 1, &spec(&[])).is_ok());
     }
 }

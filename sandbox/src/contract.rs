@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
-use crate::terms::Kind;
+use crate::terms::{Kind, Value};
 
 /// The package of `sdk/wit/question.wit`.
 pub(crate) const PACKAGE: &str = "glovebox:question";
@@ -82,6 +82,22 @@ pub(crate) enum Parameter<'a> {
     #[component(name = "utf8")]
     Utf8(&'a str),
 }
+
+/// The value as it is agreed; a seed is not, and stands open.
+impl<'a> From<&'a Value> for Parameter<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Boolean(value) => Self::Boolean(*value),
+            Value::Int64(value) => Self::Int64(*value),
+            Value::Float64(value) => Self::Float64(*value),
+            Value::Utf8(value) => Self::Utf8(value),
+            Value::Seed => Self::Int64(0),
+        }
+    }
+}
+
+/// What every kind's function takes.
+pub(crate) type Arguments<'a> = (&'a [Parameter<'a>], &'a [Rows<'a>]);
 
 /// What one unit adds to one group, as the guest claims it. It has no Debug: it is raw data.
 #[derive(Clone, ComponentType, Lift, Serialize, Deserialize)]

@@ -13,14 +13,14 @@ use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre
 use wasmtime::{Engine, Module, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::batch::Units;
-use crate::contract::{Answer, Contribution, Parameter, Rows, export_of};
+use crate::contract::{Answer, Arguments, Contribution, export_of};
 use crate::denial::{Denial, Reason, Result};
 use crate::kernel::{Driver, Plan, driven};
 use crate::profile::{
     CORE_INSTANCES_MAX, EPOCH, EPOCH_MILLISECONDS, MEMORIES_MAX, TABLE_ELEMENT_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX,
     config, config_of_kernels,
 };
-use crate::terms::{Kind, Limits, Spec, Value};
+use crate::terms::{Kind, Limits, Spec};
 
 /// One unit's answer, and what it took. It has no Debug: it is raw data.
 #[derive(Serialize, Deserialize)]
@@ -33,9 +33,6 @@ pub struct Asked {
     /// The most bytes of memory and tables that its instance had. A kernel has none.
     pub memory_bytes: u64,
 }
-
-/// What every kind's function takes.
-type Arguments<'a> = (&'a [Parameter<'a>], &'a [Rows<'a>]);
 
 /// A compiled question, ready to be asked.
 pub struct Question {
@@ -130,13 +127,12 @@ impl Question {
         if let Some(kernel) = &self.kernel {
             return lock(kernel).ask_all(batch, units)?.into_iter().try_for_each(take);
         }
-        let parameters: Vec<Parameter<'_>> = self.spec.parameters.iter().map(Parameter::from).collect();
-        Units::read(batch, units, &self.spec.slots)?.each(|views| take(self.ask(&parameters, views)?))
+        Units::read(batch, units, &self.spec)?.each(|arguments| take(self.ask(arguments)?))
     }
 
-    fn ask(&self, parameters: &[Parameter<'_>], views: &[Rows<'_>]) -> Result<Asked> {
+    fn ask(&self, arguments: Arguments<'_>) -> Result<Asked> {
         let mut store = self.store()?;
-        let answer = self.call(&mut store, (parameters, views));
+        let answer = self.call(&mut store, arguments);
         if store.data().is_failed_by_host {
             return Err(Denial::failed("the host has no memory for an instance"));
         }
@@ -151,9 +147,8 @@ impl Question {
     /// As no host may ask: about one unit, in the instance that the one before has left, until that traps.
     #[cfg(feature = "testing")]
     pub(crate) fn ask_in_kept(&self, kept: &mut Option<Kept>, batch: &[u8]) -> Result<Answer> {
-        let parameters: Vec<Parameter<'_>> = self.spec.parameters.iter().map(Parameter::from).collect();
         let mut said = Answer::Nothing;
-        Units::read(batch, 1, &self.spec.slots)?.each(|views| {
+        Units::read(batch, 1, &self.spec)?.each(|arguments| {
             let (mut store, instance) = match kept.take() {
                 Some(Kept(store, instance)) => (store, instance),
                 None => {
@@ -163,7 +158,7 @@ impl Question {
                 }
             };
             store.set_fuel(self.spec.limits.fuel_per_unit).map_err(|error| Denial::failed(error.to_string()))?;
-            said = self.call_in(&mut store, &instance, (&parameters, views))?;
+            said = self.call_in(&mut store, &instance, arguments)?;
             *kept = (!matches!(said, Answer::Nothing)).then_some(Kept(store, instance));
             Ok(())
         })?;
@@ -266,17 +261,6 @@ pub(crate) fn timed_out(limits: &Limits) -> Denial {
         format!("a unit took longer than the agreed {} ms", limits.milliseconds_per_unit),
         "run on an idle machine, or agree to less fuel per unit",
     )
-}
-
-impl<'a> From<&'a Value> for Parameter<'a> {
-    fn from(value: &'a Value) -> Self {
-        match value {
-            Value::Boolean(value) => Self::Boolean(*value),
-            Value::Int64(value) => Self::Int64(*value),
-            Value::Float64(value) => Self::Float64(*value),
-            Value::Utf8(value) => Self::Utf8(value),
-        }
-    }
 }
 
 fn find_export(component: &Component, kind: Kind) -> Result<ComponentExportIndex> {

@@ -54,6 +54,8 @@ pub enum Value {
     Float64(f64),
     /// One of the allowed texts.
     Utf8(String),
+    /// No value that anyone has agreed: a number of each unit's own, which the host draws and writes before its rows.
+    Seed,
 }
 
 /// What one unit's run may use.
@@ -103,4 +105,12 @@ pub struct Spec {
     pub parameters: Vec<Value>,
     /// The types of each slot's columns.
     pub slots: Vec<Vec<ColumnType>>,
+}
+
+impl Spec {
+    /// The place of the seed among the parameters.
+    #[must_use]
+    pub fn seed(&self) -> Option<usize> {
+        self.parameters.iter().position(|parameter| *parameter == Value::Seed)
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! The host calls the function once per unit (a person, a household, an account), in a fresh instance that has never
 //! seen another unit. It bounds, counts, sums, thresholds and noises what the function answers, so the function never
-//! counts people and never sees anybody else's rows. It can reach nothing: no file, clock, randomness, network or log.
+//! counts people and never sees anybody else's rows. It can reach nothing: no file, clock, network or log, and no
+//! randomness but the seed that its manifest asks for.
 //!
 //! ```
 //! use glovebox_sdk::analytical::{Contribution, Parameters, Views, question};

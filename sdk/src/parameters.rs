@@ -1,7 +1,7 @@
 //! The typed values that the agreement binds to the manifest's parameters.
 //!
-//! They are the same for every unit. The host has checked each against its range or allowed values, so a question
-//! never has to.
+//! They are the same for every unit, but for a seed, which the host draws. It has checked each other value against its
+//! range or allowed values, so a question never has to.
 
 use crate::fault::fault;
 
@@ -103,6 +103,28 @@ impl Parameters {
             Parameter::Utf8(value) => value,
             other => wrong_type(position, other),
         }
+    }
+
+    /// The parameter at `position`, of type `seed`: 64 random bits of this unit's own.
+    ///
+    /// A unit has the same ones whenever it is asked about within a run, and others in every other run.
+    ///
+    /// ```
+    /// use glovebox_sdk::Parameters;
+    ///
+    /// /// Randomised response: every second unit says what is so, the others what a coin says.
+    /// fn answer(parameters: &Parameters, truth: bool) -> bool {
+    ///     let seed = parameters.seed(0);
+    ///     if seed & 1 == 0 { truth } else { seed & 2 == 0 }
+    /// }
+    ///
+    /// // In a test, any `int64` stands for one.
+    /// let of = |seed: i64| answer(&Parameters::from([seed.into()]), true);
+    /// assert_eq!([0, 1, 2, 3].map(of), [true, true, true, false]);
+    /// ```
+    #[track_caller]
+    pub fn seed(&self, position: usize) -> u64 {
+        self.int64(position).cast_unsigned()
     }
 
     #[track_caller]

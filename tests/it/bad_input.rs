@@ -4,8 +4,8 @@
 
 use serde_json::json;
 
-use crate::support::Fixture;
 use crate::support::forge::EVIL;
+use crate::support::{Fixture, LIST};
 
 #[test]
 fn malformed_manifests() {
@@ -230,6 +230,43 @@ fn parameters_outside_their_domain() {
         terms["parameters"] = json!([{"name": "only_unit_with", "value": "-1"}, {"name": "attack", "value": "none"}]);
     });
     room.refused(&agreement, "PARAMETER_INVALID", 3);
+}
+
+/// Who could set it could choose whom it falls on. The people who sign are told of it in a line.
+#[test]
+fn nobody_sets_a_seed() {
+    let room = Fixture::new();
+    room.not_agreed("evil", &[EVIL, &["--set", "seed=7"]].concat(), "PARAMETER_INVALID", 3);
+    let composed = room.glovebox(&[&["agree", "questions/evil.wasm"], EVIL].concat()).stdout;
+    assert!(composed.contains("\n  parameter seed: a random number of each household's own, "), "{composed}");
+    let agreement = room.agreed("evil", EVIL);
+    let terms: serde_json::Value =
+        serde_json::from_str(&room.read_text(&format!("{agreement}/agreement.json"))).unwrap();
+    let agreed = json!([{"name": "attack", "value": "none"}, {"name": "only_unit_with", "value": "-1"}]);
+    assert_eq!(terms["parameters"], agreed);
+    assert!(!terms["unprotected"].to_string().contains("seed"), "{}", terms["unprotected"]);
+    room.forge(&agreement, |terms| {
+        terms["parameters"].as_array_mut().unwrap().push(json!({"name": "seed", "value": "7"}));
+    });
+    room.refused(&agreement, "PARAMETER_INVALID", 3);
+}
+
+/// The guard compares who contributed: it must not be chance who did.
+#[test]
+fn a_seed_where_no_noise_hides_who_contributed() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    room.edit("room.toml", "k_min = 20", "mode = \"sealed-k\", k_min = 20");
+    room.not_agreed("evil", EVIL, "CONTROL_UNMET", 3);
+    room.forge(&agreement, |terms| terms["controls"]["mode"] = json!("sealed-k"));
+    room.refused(&agreement, "CONTROL_UNMET", 3);
+
+    let room = Fixture::new();
+    room.agree("nonredeemers", LIST);
+    let list = room.read_text("questions/nonredeemers.toml");
+    let seed = "[[parameter]]\nname = \"seed\"\ntype = \"seed\"\n\n[list]";
+    room.write("questions/nonredeemers.toml", list.replace("[list]", seed).as_bytes());
+    room.not_agreed("nonredeemers", LIST, "CONTROL_UNMET", 3);
 }
 
 /// Whoever may choose among many values may ask many questions: how many, is the owners' choice. Both when it is agreed

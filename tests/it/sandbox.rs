@@ -136,6 +136,41 @@ fn attack_residue() {
     is_bounded("residue", 0.0);
 }
 
+/// The sum hangs on every unit's seed: the auditor gets it again, on any number of threads.
+#[test]
+fn seeds_come_again_in_a_replay() {
+    let room = Fixture::audited(CONTROLS);
+    let released = room.released(&agreed(&room, "seed", -1));
+    // Units are drawn between 0 and 10 each; seven standard deviations, and the noise.
+    let [Some(sum)] = released.numbers("value")[..] else { panic!("suppressed") };
+    let middle = 5.0 * EVIL_HOUSEHOLDS as f64;
+    let deviation = 10.0 * (EVIL_HOUSEHOLDS as f64 / 12.0).sqrt();
+    assert!((sum - middle).abs() <= 7.0 * deviation + SUM_NOISE_MAX, "{sum}");
+    let commitment = &released.record["predicate"]["released"]["output_commitment"];
+    for threads in ["1", "2"] {
+        let replay = ["replay", &released.receipt, "--identity", "keys/auditor.txt", "--threads", threads, "--json"];
+        assert_eq!(&room.glovebox(&replay).succeeded()["output_commitment"], commitment);
+    }
+    // Whoever asks again is told what was said before: there is no drawing until it fits.
+    room.take(&released);
+    let repeat = room.released(&agreed(&room, "seed", -1));
+    assert_eq!((&repeat.json["charges"], repeat.table.rows), (&serde_json::json!([]), released.table.rows));
+}
+
+/// A trial makes up seeds as it makes up units: the same number makes up the same.
+#[test]
+fn a_trial_has_seeds() {
+    let room = Fixture::new();
+    let agreement = agreed(&room, "seed", -1);
+    let tried = |seed: &str| {
+        let json = room.glovebox(&["try", &agreement, "--units", "50", "--seed", seed, "--json"]).succeeded();
+        assert_eq!(json["trapped"], 0);
+        json["exact"].clone()
+    };
+    assert_eq!(tried("1"), tried("1"));
+    assert_ne!(tried("1"), tried("2"));
+}
+
 /// The attack is alive: where one instance is shown to several units, the counter goes up.
 #[test]
 fn the_counter_goes_up_in_a_shared_instance() {

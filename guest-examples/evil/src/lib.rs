@@ -55,6 +55,7 @@ fn measure(parameters: &Parameters, views: &Views) -> Vec<Contribution> {
         "residue" => one(leave_marks() as f64),
         "observe" => one(observe(rows, calls)),
         "grow" => one(grow() as f64),
+        "seed" => one(within_ten(parameters.seed(2))),
         "duplicate" => vec![Contribution::new(["all"], [1.0]); 1_000],
         "negative_zero" => one(-0.0),
         _ => one(1.0),
@@ -106,6 +107,11 @@ fn observe(rows: &Rows, calls: u32) -> f64 {
     let seen = places.into_iter().chain(values.iter().map(|value| value.to_bits()));
     let digest = seen.fold(0xcbf2_9ce4_8422_2325, |digest: u64, word| (digest ^ word).wrapping_mul(0x0100_0000_01b3));
     (digest >> 12) as f64
+}
+
+/// A seed, as a number of the measure's range: 53 bits of it.
+fn within_ten(seed: u64) -> f64 {
+    10.0 * (seed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Takes all the memory that it is given; returns how many pages that were.
@@ -171,6 +177,16 @@ mod tests {
         assert!(value("nan_payload").is_nan() && value("low_bits") > 1.0);
         assert!(value("denormal") > 0.0 && value("denormal").is_subnormal());
         assert_eq!(value("whole"), -(2_f64.powi(63)));
+    }
+
+    #[test]
+    fn a_seed_is_told_within_the_range() {
+        let told = |seed: i64| {
+            let views = Views::from([Rows::builder().float64([5.0]).build()]);
+            measure(&Parameters::from(["seed".into(), (-1).into(), seed.into()]), &views)[0].values[0]
+        };
+        assert_eq!([0, i64::MIN].map(told), [0.0, 5.0]);
+        assert!((9.9..10.0).contains(&told(-1)));
     }
 
     #[test]

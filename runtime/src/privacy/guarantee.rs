@@ -17,7 +17,7 @@ pub(crate) struct Guarantee {
 impl Guarantee {
     /// What an agreement's own terms come to.
     pub(crate) fn of(agreement: &Agreement, manifest: &Manifest) -> Self {
-        let parameters = manifest.parameters.iter().map(|parameter| format!("parameter {}", parameter.name));
+        let parameters = manifest.set_parameters().map(|parameter| format!("parameter {}", parameter.name));
         let views = agreement.views.iter().map(|bound| &bound.view).filter(|view| !view.is_protected());
         let views = views.map(|view| format!("{}'s view {}", view.owner, view.id));
         let unprotected: Vec<String> =

@@ -1,4 +1,4 @@
-//! Keyed hashes of unit keys: HMAC-SHA256 (RFC 2104), under keys that are derived from one master key of the host.
+//! Keyed hashes of unit keys: HMAC-SHA256 (RFC 2104), under keys that are derived from a master key: the host's, or a run's.
 //!
 //! A derived key depends on a purpose and on names, each with its length in front, so that no two lists of names read the
 //! same. A unit key is hashed with its type in front, so that no number reads like a text.

@@ -29,7 +29,7 @@ pub(crate) const CAUSE_BYTES_MAX: usize = 512;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sealed {
     pub(crate) run_id: String,
-    /// Of noise and salt, in hex.
+    /// Of noise, salt and the seeds of units, in hex.
     pub(crate) seed: String,
     pub(crate) started_at: String,
     pub(crate) finished_at: String,
@@ -51,7 +51,7 @@ pub(crate) fn path_of(run_id: &str) -> String {
 }
 
 impl Sealed {
-    /// The seed of noise and salt.
+    /// The seed of noise and salt, and of the seeds of units.
     pub(crate) fn seed(&self) -> Option<[u8; 32]> {
         data_encoding::HEXLOWER.decode(self.seed.as_bytes()).ok()?.try_into().ok()
     }

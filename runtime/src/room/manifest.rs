@@ -56,15 +56,27 @@ pub(crate) struct Slot {
     pub columns: Vec<Column>,
 }
 
+/// The type of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ParameterType {
+    Boolean,
+    Int64,
+    Float64,
+    Utf8,
+    /// A number of each unit's own, which the host draws anew for every run and nobody can set.
+    Seed,
+}
+
 /// A parameter's declared type and domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameter {
     /// The parameter's name.
     pub name: String,
-    /// `boolean`, `int64`, `float64` or `utf8`.
+    /// What it may be.
     #[serde(rename = "type")]
-    pub kind: ColumnType,
+    pub kind: ParameterType,
     /// The smallest and the largest value of a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 2]>,
@@ -257,6 +269,17 @@ impl Manifest {
         self.bounds.max_units
     }
 
+    /// The parameters whose values an agreement states: all but the seed.
+    pub(crate) fn set_parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters.iter().filter(|parameter| !parameter.is_seed())
+    }
+
+    /// The name of the seed, if the question has one.
+    #[must_use]
+    pub(crate) fn seed(&self) -> Option<&str> {
+        self.parameters.iter().find(|parameter| parameter.is_seed()).map(|seed| seed.name.as_str())
+    }
+
     /// Whether some slot may have no rows for a unit.
     #[must_use]
     pub(crate) fn has_optional_slot(&self) -> bool {
@@ -290,6 +313,9 @@ impl Manifest {
         check_names("group or measure", columns)?;
         self.check_slots()?;
         self.parameters.iter().try_for_each(Parameter::check)?;
+        if self.parameters.iter().filter(|parameter| parameter.is_seed()).count() > 1 {
+            return Err(invalid("a question has one parameter of type seed at most"));
+        }
         if !(1..=1_000_000).contains(&self.bounds.max_rows_per_unit) {
             return Err(invalid("`max_rows_per_unit` is outside 1 to 1000000"));
         }
@@ -394,14 +420,13 @@ impl Parameter {
     fn check(&self) -> Result<()> {
         let shape = (self.range.is_some(), !self.allowed.is_empty());
         let fits = match self.kind {
-            ColumnType::Boolean => shape == (false, false),
-            ColumnType::Int64 | ColumnType::Float64 => shape == (true, false),
-            ColumnType::Utf8 => shape == (false, true),
-            ColumnType::Date | ColumnType::Timestamp | ColumnType::Dictionary => false,
+            ParameterType::Boolean | ParameterType::Seed => shape == (false, false),
+            ParameterType::Int64 | ParameterType::Float64 => shape == (true, false),
+            ParameterType::Utf8 => shape == (false, true),
         };
         if !fits {
             return Err(invalid(format!(
-                "parameter {} needs type boolean, int64 or float64 with `range`, or utf8 with `allowed`",
+                "parameter {} needs type boolean or seed, int64 or float64 with `range`, or utf8 with `allowed`",
                 self.name
             )));
         }
@@ -411,14 +436,20 @@ impl Parameter {
         self.range.map_or(Ok(()), |range| check_range(&self.name, range))
     }
 
+    /// Whether the host draws it, for each unit its own.
+    #[must_use]
+    pub(crate) fn is_seed(&self) -> bool {
+        self.kind == ParameterType::Seed
+    }
+
     /// How many values it may have: what it can tell the code about whom to look for is bounded by that.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, as it should")]
     pub(crate) fn domain_size(&self) -> u64 {
-        let step = self.step.or((self.kind == ColumnType::Int64).then_some(1.0));
+        let step = self.step.or((self.kind == ParameterType::Int64).then_some(1.0));
         match (self.kind, self.range, step) {
-            (ColumnType::Boolean, ..) => 2,
-            (ColumnType::Utf8, ..) => self.allowed.len() as u64,
+            (ParameterType::Boolean, ..) => 2,
+            (ParameterType::Utf8, ..) => self.allowed.len() as u64,
             (_, Some([low, high]), Some(step)) => (((high - low) / step).floor() as u64).saturating_add(1),
             _ => u64::MAX,
         }
@@ -437,15 +468,16 @@ impl Parameter {
             _ => Some(number),
         };
         let value = match self.kind {
-            ColumnType::Boolean => text.parse().ok().map(Value::Boolean),
+            ParameterType::Boolean => text.parse().ok().map(Value::Boolean),
             #[expect(clippy::cast_precision_loss, reason = "a range is given as floats; its ends are compared as such")]
-            ColumnType::Int64 => text
+            ParameterType::Int64 => text
                 .parse()
                 .ok()
                 .filter(|n: &i64| in_range(*n as f64) && nearest(*n as f64) == Some(*n as f64))
                 .map(Value::Int64),
-            ColumnType::Float64 => text.parse().ok().filter(|n| in_range(*n)).and_then(nearest).map(Value::Float64),
-            _ => self.allowed.iter().find(|allowed| *allowed == text).cloned().map(Value::Utf8),
+            ParameterType::Float64 => text.parse().ok().filter(|n| in_range(*n)).and_then(nearest).map(Value::Float64),
+            ParameterType::Utf8 => self.allowed.iter().find(|allowed| *allowed == text).cloned().map(Value::Utf8),
+            ParameterType::Seed => None,
         };
         value.ok_or_else(|| {
             Fault::new(
@@ -461,8 +493,9 @@ impl Parameter {
     pub(crate) fn domain(&self) -> String {
         let steps = self.step.map(|step| format!(" in steps of {step}")).unwrap_or_default();
         match (self.kind, self.range) {
-            (ColumnType::Boolean, _) => "true or false".into(),
-            (ColumnType::Int64, Some([low, high])) => format!("a whole number from {low} to {high}{steps}"),
+            (ParameterType::Boolean, _) => "true or false".into(),
+            (ParameterType::Seed, _) => "no value: the host gives every unit a random number of its own".into(),
+            (ParameterType::Int64, Some([low, high])) => format!("a whole number from {low} to {high}{steps}"),
             (_, Some([low, high])) => format!("a number from {low} to {high}{steps}"),
             _ => format!("one of: {}", self.allowed.join(", ")),
         }
@@ -550,23 +583,51 @@ fn invalid(fact: impl Into<String>) -> Fault {
 mod tests {
     use super::*;
 
-    fn parameter(kind: ColumnType, range: [f64; 2], step: Option<f64>) -> Parameter {
+    fn parameter(kind: ParameterType, range: [f64; 2], step: Option<f64>) -> Parameter {
         Parameter { name: "p".into(), kind, range: Some(range), step, allowed: Vec::new() }
+    }
+
+    fn manifest(parameters: &str) -> Result<Manifest> {
+        let text = format!(
+            "version = 1\nname = \"t\"\nkind = \"list\"\nisolation = \"sealed\"\ndescription = \"t\"\n\
+             [[view]]\nslot = \"a\"\njoin = \"required\"\ncolumns = [{{ name = \"x\", type = \"int64\" }}]\n\
+             {parameters}\n[list]\nsegments = [\"in\"]\n[bounds]\nmax_rows_per_unit = 10\n"
+        );
+        Manifest::parse(text.as_bytes())
+    }
+
+    /// Whatever a manifest said of it would be a promise about a number that the host draws.
+    #[test]
+    fn a_question_has_one_seed_at_most_and_says_nothing_of_it() {
+        const SEED: &str = "[[parameter]]\nname = \"luck\"\ntype = \"seed\"\n";
+        const FLAG: &str = "[[parameter]]\nname = \"flag\"\ntype = \"boolean\"\n";
+        let manifest = |parameters: &[&str]| manifest(&parameters.concat());
+        let seeded = manifest(&[FLAG, SEED]).unwrap();
+        assert_eq!(seeded.seed(), Some("luck"));
+        assert_eq!(seeded.set_parameters().map(|parameter| parameter.name.as_str()).collect::<Vec<_>>(), ["flag"]);
+        assert_eq!(manifest(&[FLAG]).unwrap().seed(), None);
+        for more in
+            ["range = [0, 9]\n", "step = 1\n", "allowed = [\"7\"]\n", "default = 7\n", &SEED.replace("luck", "more")]
+        {
+            assert!(manifest(&[SEED, more]).is_err(), "{more}");
+        }
+        let read = seeded.parameters[1].read("7").unwrap_err();
+        assert_eq!(read.code(), Code::ParameterInvalid);
     }
 
     /// A text that is not quite a value of the domain would name more values than the owners have counted.
     #[test]
     fn a_parameter_has_no_more_values_than_its_domain() {
-        let tenths = parameter(ColumnType::Float64, [0.0, 1.0], Some(0.1));
+        let tenths = parameter(ParameterType::Float64, [0.0, 1.0], Some(0.1));
         assert_eq!(tenths.domain_size(), 11);
         for (text, value) in [("0.3", 3.0 * 0.1), ("0.30000000000000001", 3.0 * 0.1), ("0.3000000001", 3.0 * 0.1)] {
             assert_eq!(tenths.read(text).unwrap(), Value::Float64(value), "{text}");
         }
         assert!(["0.35", "1.1", "-0.1", "NaN"].iter().all(|text| tenths.read(text).is_err()));
-        let evens = parameter(ColumnType::Int64, [0.0, 10.0], Some(2.0));
+        let evens = parameter(ParameterType::Int64, [0.0, 10.0], Some(2.0));
         assert_eq!((evens.domain_size(), evens.read("4").unwrap()), (6, Value::Int64(4)));
         assert!(evens.read("5").is_err());
-        assert_eq!(parameter(ColumnType::Float64, [0.0, 1.0], None).domain_size(), u64::MAX);
-        assert_eq!(parameter(ColumnType::Float64, [-1e15, 1e15], Some(1e-9)).domain_size(), u64::MAX);
+        assert_eq!(parameter(ParameterType::Float64, [0.0, 1.0], None).domain_size(), u64::MAX);
+        assert_eq!(parameter(ParameterType::Float64, [-1e15, 1e15], Some(1e-9)).domain_size(), u64::MAX);
     }
 }

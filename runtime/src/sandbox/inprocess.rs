@@ -5,7 +5,7 @@ use glovebox_sandbox::{Question, Spec, Ticker, Writer};
 use super::lower::Lowering;
 use super::{Ask, Asked, Figures, count, nothing};
 use crate::error::Result;
-use crate::privacy::Tally;
+use crate::privacy::{Tally, UnitSeeds};
 use crate::provision::Unit;
 use crate::room::Slot;
 
@@ -16,6 +16,7 @@ const UNIT_BYTES: usize = 64 << 20;
 pub(super) struct InProcess {
     question: Question,
     slots: Vec<Slot>,
+    seeds: Option<UnitSeeds>,
     _ticker: Ticker,
 }
 
@@ -26,11 +27,16 @@ impl InProcess {
 
     pub(super) fn of(question: Question, slots: &[Slot]) -> Self {
         let _ticker = Ticker::of(&question);
-        Self { question, slots: slots.to_vec(), _ticker }
+        let seeds = seeds(question.spec());
+        Self { question, slots: slots.to_vec(), seeds, _ticker }
+    }
+
+    pub(super) const fn seeds(&self) -> Option<&UnitSeeds> {
+        self.seeds.as_ref()
     }
 
     pub(super) fn ask_one(&self, unit: &Unit) -> Asked {
-        let Some(lowered) = lower(unit, &self.slots) else { return nothing() };
+        let Some(lowered) = lower(unit, &self.slots, self.seeds.as_ref()) else { return nothing() };
         let mut answers = self.question.ask_all(lowered.bytes(), 1).unwrap();
         answers.pop().unwrap()
     }
@@ -53,11 +59,16 @@ impl Lowered {
     }
 }
 
-pub(super) fn lower(unit: &Unit, slots: &[Slot]) -> Option<Lowered> {
+/// Those of one and the same run, if the question has a place for them.
+pub(super) fn seeds(spec: &Spec) -> Option<UnitSeeds> {
+    spec.seed().map(|_| UnitSeeds::of_run(&[7; 32]))
+}
+
+pub(super) fn lower(unit: &Unit, slots: &[Slot], seeds: Option<&UnitSeeds>) -> Option<Lowered> {
     let mut memory = vec![0_u64; UNIT_BYTES / 8];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
     // As for a worker: what has no room there has none in an instance.
-    Lowering::default().write(&mut writer, unit, slots).ok()?;
+    Lowering::new(seeds.cloned()).write(&mut writer, unit, slots).ok()?;
     let len = writer.len();
     memory.truncate(len.div_ceil(8));
     Some(Lowered(memory, len))

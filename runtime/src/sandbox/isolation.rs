@@ -9,6 +9,7 @@ mod careless;
 mod crowd;
 mod kernels;
 mod madeup;
+mod seeds;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,14 +17,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
 
-use glovebox_sandbox::testing;
+use glovebox_sandbox::{Question, Writer, testing};
 
 use super::inprocess::InProcess;
-use super::{Answer, Ask, ask_in_parallel, spec};
+use super::lower::Lowering;
+use super::{Answer, Ask, Asked, ask_in_parallel, spec};
 use crate::privacy::{Setting, Tally};
 use crate::provision::{Unit, UnitKey};
 use crate::random::Random;
-use crate::room::{Controls, Join, Kind, Limits, Manifest, Reducer, Value};
+use crate::room::{Controls, Join, Kind, Limits, Manifest, Reducer, Slot, Value};
 use careless::{CarelessHost, CarelessTally};
 use crowd::{Crowd, Person, TARGET};
 
@@ -57,6 +59,12 @@ impl From<Answer> for Said {
             Answer::Selected(segment) => Self::Selected(segment),
             Answer::Nothing => Self::Nothing,
         }
+    }
+}
+
+impl From<Asked> for Told {
+    fn from(Asked { answer, fuel, memory_bytes }: Asked) -> Self {
+        Self { said: answer.into(), fuel, memory_bytes }
     }
 }
 
@@ -98,8 +106,17 @@ fn limits() -> Limits {
 }
 
 fn ask(question: &InProcess, unit: &Unit) -> Told {
-    let asked = question.ask_one(unit);
-    Told { said: asked.answer.into(), fuel: asked.fuel, memory_bytes: asked.memory_bytes }
+    question.ask_one(unit).into()
+}
+
+/// Asks about units that lie in one batch.
+fn ask_in_one_batch(question: &Question, lowering: &mut Lowering, slots: &[Slot], units: &[Unit]) -> Vec<Told> {
+    let mut memory = vec![0_u64; 1 << 18];
+    let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
+    units.iter().for_each(|unit| lowering.write(&mut writer, unit, slots).unwrap());
+    let len = writer.len();
+    let asked = question.ask_all(&bytemuck::cast_slice(&memory)[..len], units.len()).unwrap();
+    asked.into_iter().map(Told::from).collect()
 }
 
 /// Asks about every unit alone, then in every company, and says where an answer is not the same.
@@ -143,6 +160,9 @@ fn built(name: &str) -> (Vec<u8>, Manifest) {
 fn example(name: &str) -> Case {
     let (component, manifest) = built(name);
     let first = |parameter: &crate::room::Parameter| {
+        if parameter.is_seed() {
+            return Value::Seed;
+        }
         let low = parameter.range.map(|[low, _]| low.to_string());
         parameter.read(low.as_ref().unwrap_or_else(|| &parameter.allowed[0])).unwrap()
     };
@@ -153,7 +173,8 @@ fn example(name: &str) -> Case {
 /// An attack by every unit, or by those alone that have the target's value.
 fn attack(name: &str, attack: &str, only_unit_with: i64) -> Case {
     let (component, manifest) = built(name);
-    let parameters = vec![Value::Utf8(attack.into()), Value::Int64(only_unit_with)];
+    let seed = manifest.seed().map(|_| Value::Seed);
+    let parameters = [Value::Utf8(attack.into()), Value::Int64(only_unit_with)].into_iter().chain(seed).collect();
     Case { name: format!("{name} {attack} {only_unit_with}"), component, manifest, parameters }
 }
 

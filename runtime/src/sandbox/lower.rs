@@ -9,12 +9,15 @@ use arrow::datatypes::{Date32Type, Float64Type, Int64Type, TimestampMicrosecondT
 use bytemuck::Pod;
 use glovebox_sandbox::{Full, Writer};
 
+use crate::privacy::UnitSeeds;
 use crate::provision::{Rows, Unit};
 use crate::room::{ColumnType, Slot};
 
 /// Writes units. What it keeps between them is room, so that no unit costs an allocation.
 #[derive(Default)]
 pub(crate) struct Lowering {
+    /// None where the question has no place for a seed.
+    seeds: Option<UnitSeeds>,
     /// Rows of a dictionary column, in the order of their words.
     sorted: Vec<usize>,
 }
@@ -27,11 +30,21 @@ struct Span {
 }
 
 impl Lowering {
+    pub(crate) fn new(seeds: Option<UnitSeeds>) -> Self {
+        Self { seeds, ..Self::default() }
+    }
+
     /// Writes a whole unit, or nothing of it.
     pub(crate) fn write(&mut self, writer: &mut Writer<'_>, unit: &Unit, slots: &[Slot]) -> Result<(), Full> {
         let before = writer.len();
-        let written = unit.views.iter().zip(slots).try_for_each(|(rows, slot)| self.rows(writer, rows, slot));
-        written.inspect_err(|Full| writer.truncate(before))
+        self.unit(writer, unit, slots).inspect_err(|Full| writer.truncate(before))
+    }
+
+    fn unit(&mut self, writer: &mut Writer<'_>, unit: &Unit, slots: &[Slot]) -> Result<(), Full> {
+        if let Some(seeds) = &self.seeds {
+            writer.seed(seeds.of(&unit.key))?;
+        }
+        unit.views.iter().zip(slots).try_for_each(|(rows, slot)| self.rows(writer, rows, slot))
     }
 
     fn rows(&mut self, writer: &mut Writer<'_>, rows: &Rows, slot: &Slot) -> Result<(), Full> {

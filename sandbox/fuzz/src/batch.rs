@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use glovebox_sandbox::testing::{MEASURE, WIT, encode};
-use glovebox_sandbox::{Asked, ColumnType, Kind, Question, Reason, Writer};
+use glovebox_sandbox::{Asked, ColumnType, Kind, Question, Reason, Spec, Value, Writer};
 
 use super::{Memory, Said, Seed, Seen, spec, wasm};
 
@@ -39,14 +39,16 @@ const GUEST: &str = r#"
         (i32.const 0))
 "#;
 
-/// Every type of a column, slots without columns, and several slots.
+/// Every type of a column, slots without columns, several slots, and a seed.
 static QUESTIONS: LazyLock<Vec<Question>> = LazyLock::new(|| {
     let module = format!("(module {})", GUEST.replace("FUNCTION", MEASURE));
     let component = encode(WIT, "analytical-question", wasm(&module));
-    let question = |slots: &[&[ColumnType]]| {
+    let asked = |slots: &[&[ColumnType]], parameters: &[Value]| {
         let slots = slots.iter().map(|slot| slot.to_vec()).collect();
-        Question::new(&component, spec(Kind::Analytical, FUEL, slots), 1).unwrap()
+        let spec = Spec { parameters: parameters.to_vec(), ..spec(Kind::Analytical, FUEL, slots) };
+        Question::new(&component, spec, 1).unwrap()
     };
+    let question = |slots: &[&[ColumnType]]| asked(slots, &[]);
     vec![
         question(&[&[Boolean]]),
         question(&[&[Int64, Utf8]]),
@@ -54,6 +56,7 @@ static QUESTIONS: LazyLock<Vec<Question>> = LazyLock::new(|| {
         question(&[&[Dictionary], &[], &[Utf8, Boolean]]),
         question(&[&[]]),
         question(&[&[Boolean, Int64, Float64, Date, Timestamp, Utf8, Dictionary], &[Int64]]),
+        asked(&[&[Int64], &[]], &[Value::Boolean(true), Value::Seed]),
     ]
 });
 
@@ -62,7 +65,7 @@ pub fn check(data: &[u8]) {
     let [which, units, batch @ ..] = data else { return };
     let question = &QUESTIONS[usize::from(*which) % QUESTIONS.len()];
     let units = if *units == u8::MAX { u32::MAX as usize } else { usize::from(*units) };
-    let parsed = Items::parse(batch, units, &question.spec().slots);
+    let parsed = Items::parse(batch, units, question.spec());
     let asked = ask(question, &Memory::of(batch, 0, 0), units);
     let Some(items) = parsed else {
         assert!(asked.is_none(), "a batch is read that is not of the agreed form");
@@ -95,8 +98,9 @@ fn ask(question: &Question, batch: &Memory, units: usize) -> Option<Vec<Seen>> {
     }
 }
 
-/// A batch as it says itself: a number, or a list of items of so many bytes.
+/// A batch as it says itself: a seed, a number, or a list of items of so many bytes.
 enum Item<'a> {
+    Seed(i64),
     Number(usize),
     List(usize, &'a [u8]),
 }
@@ -105,10 +109,15 @@ struct Items<'a>(Vec<Item<'a>>);
 
 impl<'a> Items<'a> {
     /// The obvious way to read a batch.
-    fn parse(mut bytes: &'a [u8], units: usize, slots: &[Vec<ColumnType>]) -> Option<Self> {
+    fn parse(mut bytes: &'a [u8], units: usize, spec: &Spec) -> Option<Self> {
         let mut items = Vec::new();
         for _ in 0..units {
-            for columns in slots {
+            if spec.parameters.contains(&Value::Seed) {
+                let (seed, rest) = bytes.split_first_chunk()?;
+                bytes = rest;
+                items.push(Item::Seed(i64::from_ne_bytes(*seed)));
+            }
+            for columns in &spec.slots {
                 items.push(Item::Number(number(&mut bytes)?));
                 for size in columns.iter().flat_map(|column| sizes(*column)) {
                     let count = number(&mut bytes)?;
@@ -131,6 +140,7 @@ impl<'a> Items<'a> {
         let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut words));
         for item in &self.0 {
             match item {
+                Item::Seed(seed) => writer.seed(*seed),
                 Item::Number(count) => writer.rows(*count),
                 Item::List(1, bytes) => writer.list(bytes),
                 Item::List(4, bytes) => writer.list(&numbers(bytes, u32::from_ne_bytes)),
@@ -206,12 +216,24 @@ pub fn seeds() -> Vec<Seed> {
         ),
         ("no-columns", seed(4, 3, &|writer| (0..3).for_each(|count| writer.rows(count).unwrap()))),
         ("no-units", seed(5, 0, &|_| ())),
+        (
+            "seeds",
+            seed(6, 2, &|writer| {
+                for unit in 0..2 {
+                    writer.seed(i64::MIN + unit).unwrap();
+                    column(writer, 1, &[], &[7_i64]);
+                    writer.rows(0).unwrap();
+                }
+            }),
+        ),
         ("too-long", seed(0, 1, &|writer| [1, 0, u32::MAX as usize].iter().for_each(|n| writer.rows(*n).unwrap()))),
     ];
-    // The guest is there and answers: what it says of other rows is another sum.
+    // The guest is there and answers: what it says of other rows, or of another seed alone, is another sum.
     let says = |data: &[u8]| ask(&QUESTIONS[usize::from(data[0])], &Memory::of(&data[2..], 0, 0), data[1].into());
-    let said = says(&seeds[1].1).unwrap();
-    assert!(said[0].said != said[1].said && said.iter().all(|seen| seen.said != Said::Nothing), "{said:?}");
+    for which in [1, 6] {
+        let said = says(&seeds[which].1).unwrap();
+        assert!(said[0].said != said[1].said && said.iter().all(|seen| seen.said != Said::Nothing), "{said:?}");
+    }
     seeds
 }
 

@@ -83,7 +83,8 @@ fn scalar(value: &Value) -> Option<Scalar> {
         Value::Boolean(_) => Some(Scalar::I32),
         Value::Int64(_) => Some(Scalar::I64),
         Value::Float64(_) => Some(Scalar::F64),
-        Value::Utf8(_) => None,
+        // A loop has the same parameters for all of its units.
+        Value::Utf8(_) | Value::Seed => None,
     }
 }
 
@@ -126,7 +127,7 @@ impl Driver {
                 Value::Boolean(value) => put(bytes, address, &i32::from(*value).to_le_bytes()),
                 Value::Int64(value) => put(bytes, address, &value.to_le_bytes()),
                 Value::Float64(value) => put(bytes, address, &value.to_le_bytes()),
-                Value::Utf8(_) => Err(Denial::failed("a kernel has a parameter of text")),
+                Value::Utf8(_) | Value::Seed => Err(Denial::failed("a kernel has a parameter that it cannot have")),
             }
         })
     }

@@ -4,11 +4,11 @@ use wasm_encoder::{ComponentSection, CustomSection};
 
 use super::*;
 use crate::artifact::{self, Artifact};
-use crate::batch::Writer;
+use crate::batch::{Full, Writer};
 use crate::contract::Answer;
 use crate::denial::Reason;
-use crate::engine::Question;
-use crate::terms::{ColumnType, Kind, Spec};
+use crate::engine::{Asked, Question};
+use crate::terms::{ColumnType, Kind, Spec, Value};
 use crate::testing::{MEASURE, WIT, encode, module};
 
 /// A component that answers nothing by itself, so that an answer is its kernel's.
@@ -37,15 +37,23 @@ fn spec(column: ColumnType) -> Spec {
     Spec { kind: Kind::Analytical, limits: Limits::default(), parameters: Vec::new(), slots: vec![vec![column]] }
 }
 
-/// What is said of one unit with the rows 3 and 4.
+/// A unit with the rows 3 and 4.
+fn write(writer: &mut Writer<'_>) -> Result<(), Full> {
+    writer.rows(2)?;
+    writer.list::<u8>(&[])?;
+    writer.list(&[3_i64, 4])
+}
+
+/// What is said of it.
 fn sum(question: &Question) -> Option<f64> {
     let mut memory = vec![0_u64; 16];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
-    writer.rows(2).unwrap();
-    writer.list::<u8>(&[]).unwrap();
-    writer.list(&[3_i64, 4]).unwrap();
+    write(&mut writer).unwrap();
     let len = writer.len();
-    let asked = question.ask_all(&bytemuck::cast_slice(&memory)[..len], 1).unwrap().pop().unwrap();
+    value(question.ask_all(&bytemuck::cast_slice(&memory)[..len], 1).unwrap().pop().unwrap())
+}
+
+fn value(asked: Asked) -> Option<f64> {
     match asked.answer {
         Answer::Contributions(list) => Some(list[0].values[0]),
         _ => None,
@@ -82,6 +90,39 @@ fn a_component_without_a_kernel_is_asked_as_ever() {
 fn a_kernel_of_another_question_is_not_asked() {
     let component = with(component(), &kernel("", ""));
     assert!(!Question::new(&component, spec(ColumnType::Timestamp), 1).unwrap().is_kernel());
+}
+
+/// A loop has the same parameters for all of its units, and a seed is each unit's own: the component is asked, in an
+/// instance per unit.
+#[test]
+fn a_kernel_with_a_seed_is_not_asked() {
+    let tells = "(f64.store (i32.const 32) (f64.convert_i64_s (i64.load offset=8 (local.get 0))))
+        (i32.store (i32.const 16) (i32.const 32)) (i32.store (i32.const 20) (i32.const 1))
+        (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 1))";
+    let component = encode(WIT, "analytical-question", wat::parse_str(module(MEASURE, tells)).unwrap());
+    let kernel = wat::parse_str(
+        r#"(module
+        (func (export "init_0") (param i64) (result i64) local.get 0)
+        (func (export "step_0") (param i64 i64 i64) (result i64) local.get 1)
+        (func (export "emit_0") (param i64 i64) (result i32 f64) i32.const 0 (f64.convert_i64_s (local.get 1)))
+        (@custom "glovebox:row" "i") (@custom "glovebox:groups" "all\1f\1e"))"#,
+    );
+    let component = with(component, &kernel.unwrap());
+    let question = |parameter: Value| {
+        let spec = Spec { parameters: vec![parameter], ..spec(ColumnType::Int64) };
+        Question::new(&component, spec, 1).unwrap()
+    };
+    let (agreed, seeded) = (question(Value::Int64(5)), question(Value::Seed));
+    assert!(agreed.is_kernel() && !seeded.is_kernel());
+    assert_eq!(sum(&agreed), Some(5.0));
+    let mut memory = vec![0_u64; 32];
+    let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
+    for seed in [-6, 7] {
+        writer.seed(seed).and_then(|()| write(&mut writer)).unwrap();
+    }
+    let len = writer.len();
+    let asked = seeded.ask_all(&bytemuck::cast_slice(&memory)[..len], 2).unwrap();
+    assert_eq!(asked.into_iter().map(value).collect::<Vec<_>>(), [Some(-6.0), Some(7.0)]);
 }
 
 /// One of each class of operators that could keep or tell something.

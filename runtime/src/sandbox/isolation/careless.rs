@@ -3,31 +3,38 @@
 use glovebox_sandbox::testing;
 
 use super::{Case, Said, Told, Totals, ask, limits};
+use crate::privacy::UnitSeeds;
 use crate::provision::Unit;
 use crate::room::Slot;
-use crate::sandbox::inprocess::{InProcess, lower};
+use crate::sandbox::inprocess::{InProcess, Lowered, lower, seeds};
 use crate::sandbox::spec;
 
 /// Asks about one unit after the other in one instance, until it traps.
 pub(super) struct CarelessHost {
     host: testing::Careless,
     slots: Vec<Slot>,
+    seeds: Option<UnitSeeds>,
 }
 
 impl CarelessHost {
     pub(super) fn new(case: &Case) -> Self {
         let spec = spec(&case.manifest, &case.parameters, &limits());
-        Self { host: testing::Careless::new(&case.component, spec), slots: case.manifest.slots.clone() }
+        let (slots, seeds) = (case.manifest.slots.clone(), seeds(&spec));
+        Self { host: testing::Careless::new(&case.component, spec), slots, seeds }
     }
 
     /// In the instance that the last unit has left.
     pub(super) fn ask(&self, unit: &Unit) -> Told {
-        told(lower(unit, &self.slots).map_or(Said::Nothing, |unit| self.host.ask(unit.bytes()).into()))
+        told(self.lowered(unit).map_or(Said::Nothing, |unit| self.host.ask(unit.bytes()).into()))
     }
 
     /// In an instance of its own.
     pub(super) fn ask_alone(&self, unit: &Unit) -> Told {
-        told(lower(unit, &self.slots).map_or(Said::Nothing, |unit| self.host.ask_alone(unit.bytes()).into()))
+        told(self.lowered(unit).map_or(Said::Nothing, |unit| self.host.ask_alone(unit.bytes()).into()))
+    }
+
+    fn lowered(&self, unit: &Unit) -> Option<Lowered> {
+        lower(unit, &self.slots, self.seeds.as_ref())
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use glovebox_sandbox::{Question, Ticker, Writer, register_kernel};
+use glovebox_sandbox::{Question, Ticker, register_kernel};
 
 use super::super::lower::Lowering;
-use super::{Case, Crowd, Said, Told, example, limits, spec};
+use super::{Case, Crowd, Said, Told, ask_in_one_batch, example, limits, spec};
 use crate::provision::Unit;
 
 /// A kernel, and the same question asked by instances.
@@ -29,18 +29,7 @@ impl Both {
 
     /// What is said of units that lie in one batch.
     fn told(&self, question: &Question, units: &[Unit]) -> Vec<Told> {
-        let mut memory = vec![0_u64; 1 << 18];
-        let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
-        let mut lowering = Lowering::default();
-        units.iter().for_each(|unit| lowering.write(&mut writer, unit, &self.case.manifest.slots).unwrap());
-        let len = writer.len();
-        let asked = question.ask_all(&bytemuck::cast_slice(&memory)[..len], units.len()).unwrap();
-        let told = |asked: super::super::Asked| Told {
-            said: asked.answer.into(),
-            fuel: asked.fuel,
-            memory_bytes: asked.memory_bytes,
-        };
-        asked.into_iter().map(told).collect()
+        ask_in_one_batch(question, &mut Lowering::default(), &self.case.manifest.slots, units)
     }
 
     fn crowd(&self, seed: u8) -> Crowd {
