@@ -1,6 +1,7 @@
 //! Components from text, what they export, and the engine's profile.
 
 mod hostile;
+mod pressure;
 mod screen;
 
 use expect_test::expect;
