@@ -86,6 +86,14 @@ fn no_other_crate_may_have_unsafe_code() {
     }
 }
 
+/// What carries questions shares no code with what runs them, and takes what that takes.
+#[test]
+fn the_exchange_carries_components_as_long_as_may_run() {
+    let files = fs::read_to_string(checkout().join("exchange/src/files.rs")).expect("text");
+    let line = format!("const COMPONENT_BYTES_MAX: u64 = {} << 20;", glovebox_sandbox::COMPONENT_BYTES_MAX >> 20);
+    assert!(files.contains(&line), "{line}");
+}
+
 /// Crates that speak over a network, or without which nothing in Rust does.
 const NETWORK: [&str; 24] = [
     "async-std",

@@ -21,7 +21,10 @@ const fn bound(what: &'static str, most: usize) -> Bound {
     Bound { what, most }
 }
 
-pub(crate) const BYTES: Bound = bound("bytes", 8 << 20);
+/// The longest component that is accepted: a host need not read more of one.
+pub const COMPONENT_BYTES_MAX: usize = 8 << 20;
+
+pub(crate) const BYTES: Bound = bound("bytes", COMPONENT_BYTES_MAX);
 /// The component itself is the first.
 pub(crate) const LEVELS: Bound = bound("levels", 4);
 pub(crate) const COMPONENTS: Bound = bound("components", 16);
