@@ -236,7 +236,8 @@ fn ends_a_worker_whose_number_was_given_away() {
     next_number_is(1_000);
     let worker = Worker::start(&program(), &spec().limits, 600).unwrap();
     let number = worker.process_id();
-    Command::new("kill").args(["-KILL", &number.to_string()]).spawn().unwrap();
+    // What a child ends with is not told here.
+    let _ = Command::new("kill").args(["-KILL", &number.to_string()]).status();
     let mut stranger = (0..10_000).find_map(|_| Stranger::start(number)).expect("the number is free again");
     drop(worker);
     stranger.answers().expect("the stranger lives");
@@ -256,8 +257,9 @@ impl Stranger {
         next_number_is(number - 1);
         let parent =
             Command::new("setsid").args(["--fork", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let parent = parent.unwrap();
-        let mut stranger = Self(parent.stdin.unwrap(), parent.stdout.unwrap());
+        let mut parent = parent.unwrap();
+        let mut stranger = Self(parent.stdin.take().unwrap(), parent.stdout.take().unwrap());
+        let _ = parent.wait();
         stranger.answers().unwrap();
         fs::read_to_string(format!("/proc/{number}/comm")).is_ok_and(|name| name == "cat\n").then_some(stranger)
     }
