@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Code, Fault, Result};
 
 /// The longest component that a room accepts.
-pub(crate) const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const COMPONENT_BYTES_MAX: u64 = 8 << 20;
 /// The longest of everything else: manifests, agreements, approvals, answers.
 pub(crate) const TEXT_BYTES_MAX: u64 = 1 << 20;
 
@@ -25,7 +25,7 @@ pub(crate) fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
         return Err(Fault::new(
             Code::Oversize,
             format!("{} is longer than {max} bytes", path.display()),
-            "a question is at most 64 MiB, everything else at most 1 MiB",
+            "a question is at most 8 MiB, everything else at most 1 MiB",
         ));
     }
     Ok(bytes)

@@ -37,14 +37,13 @@ use crate::room::{
     Agreement, BoundView, FileDigest, Join, Kind, LogPin, Manifest, Parameter, RegistryPin, Room, Slot, Value, World,
     sha256_hex,
 };
-use crate::sandbox;
+use crate::sandbox::{self, COMPONENT_BYTES_MAX};
 
 /// File names and size limits of a room.
 pub(crate) const ROOM_FILE: &str = "room.toml";
 pub(crate) const AGREEMENT_FILE: &str = "agreement.json";
 pub(crate) const SIGNATURE_SUFFIX: &str = ".dsse.json";
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 
 /// Proof that every affected party approved these terms, and that the room is still as they approved it.
 #[derive(Debug)]
@@ -149,7 +148,7 @@ pub(crate) fn admit(inquiry: &Inquiry<'_>, trace: &mut Trace) -> Result<Approved
 /// Reads the question that the terms name, and compares it with them.
 fn read_approved(dir: &Dir, terms: CheckedTerms, room: &Room) -> Result<Approved> {
     let agreement = &terms.agreement;
-    let component = read(dir, &agreement.component_path, COMPONENT_BYTES_MAX, Code::ComponentInvalid)?;
+    let component = read(dir, &agreement.component_path, COMPONENT_BYTES_MAX as u64, Code::ComponentInvalid)?;
     same_file(&agreement.component, &component, Code::ComponentChanged, &agreement.component_path)?;
     let manifest = read(dir, &agreement.manifest_path, TEXT_BYTES_MAX, Code::ManifestInvalid)?;
     same_file(&agreement.manifest, &manifest, Code::ManifestChanged, &agreement.manifest_path)?;
@@ -316,7 +315,7 @@ pub(crate) fn list_files(dir: &Dir, folder: &str, ending: &str, max: usize, code
 
 /// Reads a question's two files and checks them as far as they can be checked without the terms.
 pub(crate) fn read_question(dir: &Dir, component: &str, manifest: &str) -> Result<(Vec<u8>, Vec<u8>, Manifest)> {
-    let component = read(dir, component, COMPONENT_BYTES_MAX, Code::ComponentInvalid)?;
+    let component = read(dir, component, COMPONENT_BYTES_MAX as u64, Code::ComponentInvalid)?;
     sandbox::screen(&component)?;
     let bytes = read(dir, manifest, TEXT_BYTES_MAX, Code::ManifestInvalid)?;
     let manifest = Manifest::parse(&bytes)?;

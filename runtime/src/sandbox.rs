@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 pub(crate) use glovebox_sandbox::{
-    Answer, Contribution, Program, WASMTIME_VERSION, Wall, isa, profile_sha256, screen, world,
+    Answer, COMPONENT_BYTES_MAX, Contribution, Program, WASMTIME_VERSION, Wall, isa, profile_sha256, screen, world,
 };
 use glovebox_sandbox::{Asked, Spec, Worker};
 

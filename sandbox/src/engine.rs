@@ -17,8 +17,8 @@ use crate::contract::{Answer, Arguments, Contribution, export_of};
 use crate::denial::{Denial, Reason, Result};
 use crate::kernel::{Driver, Plan, driven};
 use crate::profile::{
-    CORE_INSTANCES_MAX, EPOCH, EPOCH_MILLISECONDS, MEMORIES_MAX, TABLE_ELEMENT_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX,
-    config, config_of_kernels,
+    COMPONENT_HANDLES_MAX, CORE_INSTANCES_MAX, EPOCH, EPOCH_MILLISECONDS, MEMORIES_MAX, TABLE_ELEMENT_BYTES,
+    TABLE_ELEMENTS_MAX, TABLES_MAX, config, config_of_kernels,
 };
 use crate::terms::{Kind, Limits, Spec};
 
@@ -220,6 +220,7 @@ impl Question {
         let allowance = Allowance::new(&self.spec.limits, &self.cancelled);
         let mut store = Store::new(self.pre.engine(), allowance);
         store.limiter(|allowance| allowance);
+        store.set_max_component_handles(COMPONENT_HANDLES_MAX);
         store.set_fuel(self.spec.limits.fuel_per_unit).map_err(|error| Denial::failed(error.to_string()))?;
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().tick()));

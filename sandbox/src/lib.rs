@@ -39,6 +39,7 @@ pub use host::{Program, Worker, compile, compile_within};
 pub use isa::isa;
 pub use kernel::{KERNEL_SECTION, register_kernel};
 pub use profile::{profile, profile_sha256};
+pub use screen::bounds::COMPONENT_BYTES_MAX;
 pub use screen::screen;
 pub use terms::{ColumnType, Kind, Limits, Spec, Value};
 pub use walls::Wall;

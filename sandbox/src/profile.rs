@@ -22,6 +22,8 @@ pub(crate) const MEMORIES_MAX: usize = 1;
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// What an element of a table counts for in the allowance of bytes.
 pub(crate) const TABLE_ELEMENT_BYTES: usize = 8;
+/// The contract passes no resources, and nothing else has handles.
+pub(crate) const COMPONENT_HANDLES_MAX: usize = 0;
 pub(crate) const EPOCH_MILLISECONDS: u64 = 10;
 pub(crate) const EPOCH: Duration = Duration::from_millis(EPOCH_MILLISECONDS);
 
@@ -173,6 +175,7 @@ fn print_store() -> Vec<String> {
         ("memories_max", MEMORIES_MAX as u64),
         ("table_elements_max", TABLE_ELEMENTS_MAX as u64),
         ("table_element_bytes", TABLE_ELEMENT_BYTES as u64),
+        ("component_handles_max", COMPONENT_HANDLES_MAX as u64),
         ("epoch_milliseconds", EPOCH_MILLISECONDS),
     ];
     let agreed = [

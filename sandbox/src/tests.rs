@@ -1,6 +1,7 @@
 //! Components from text, what they export, and the engine's profile.
 
 mod hostile;
+mod pressure;
 mod screen;
 
 use expect_test::expect;
@@ -262,6 +263,7 @@ fn the_engines_profile() {
         store.memories_max = 1
         store.table_elements_max = 20000
         store.table_element_bytes = 8
+        store.component_handles_max = 0
         store.epoch_milliseconds = 10
         store.memory_and_table_bytes = agreed memory_bytes_per_unit
         store.fuel = agreed fuel_per_unit

@@ -121,9 +121,10 @@ fn limit(caps: &Caps) -> io::Result<()> {
     limits.into_iter().try_for_each(|(resource, most)| lower(resource, most))
 }
 
-/// A limit that is lower already stays.
+/// A limit that is lower already stays, and can be raised no more.
 fn lower(resource: Resource, most: u64) -> io::Result<()> {
-    let most = rustix::process::getrlimit(resource).maximum.map_or(most, |limit| limit.min(most));
+    let Rlimit { current, maximum } = rustix::process::getrlimit(resource);
+    let most = [current, maximum].into_iter().flatten().fold(most, u64::min);
     Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
 }
 

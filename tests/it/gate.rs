@@ -221,6 +221,22 @@ fn a_changed_component() {
     }
 }
 
+/// What is longer than any component may be is not read, and so not compared.
+#[test]
+fn a_component_of_the_greatest_length_and_a_longer_one() {
+    let room = Fixture::new();
+    let agreement = room.agreed("evil", EVIL);
+    let lengthen = |bytes: u64| {
+        let file = fs::File::options().write(true).open(room.path("questions/evil.wasm")).unwrap();
+        file.set_len(bytes).unwrap();
+    };
+    lengthen(8 << 20);
+    room.refused(&agreement, "COMPONENT_CHANGED", 3);
+    lengthen((8 << 20) + 1);
+    let ran = room.refused(&agreement, "COMPONENT_INVALID", 3);
+    assert!(ran.stderr.contains("longer than 8388608 bytes"), "{}", ran.stderr);
+}
+
 #[test]
 fn a_changed_manifest() {
     let room = Fixture::new();

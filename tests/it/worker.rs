@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use glovebox_sandbox::testing::{MEASURE, WIT, encode, module};
@@ -32,6 +33,15 @@ const REPORTS: &[&str] = &["--destination", "reports"];
 
 fn program() -> Program {
     Program::at(env!("CARGO_BIN_EXE_glovebox"))
+}
+
+/// The program as a shell starts it after a command.
+fn program_after(command: &str, folder: &Path) -> Program {
+    let script = folder.join("program");
+    let program = env!("CARGO_BIN_EXE_glovebox");
+    fs::write(&script, format!("#!/bin/sh\n{command}\nexec env -i {program} \"$@\"\n")).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    Program::at(script)
 }
 
 fn component(body: &str) -> Vec<u8> {
@@ -120,15 +130,52 @@ fn the_walls_stand() {
     ] {
         assert!(has(line), "{line} in {status}");
     }
-    let limits = fs::read_to_string(process.join("limits")).unwrap();
     for limit in ["Max core file size", "Max open files", "Max file size", "Max locked memory"] {
-        let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
-        let set: Vec<&str> = line[limit.len()..].split_whitespace().take(2).collect();
-        assert_eq!(set, ["0", "0"], "{line}");
+        assert_eq!(limit_of(&worker, limit), ["0", "0"], "{limit}");
     }
     for limit in ["Max cpu time", "Max data size", "Max address space"] {
-        let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
-        assert!(!line.contains("unlimited"), "{line}");
+        assert!(!limit_of(&worker, limit).contains(&"unlimited".to_owned()), "{limit}");
+    }
+}
+
+/// What the kernel says of a limit: where it strikes, and how far it may be raised.
+fn limit_of(worker: &Worker, name: &str) -> [String; 2] {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", worker.process_id())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let mut words = line.split_whitespace().map(str::to_owned);
+    [words.next().unwrap(), words.next().unwrap()]
+}
+
+/// What a shell or a service manager has set for the host is the most that its workers have, also where they could raise
+/// it; and enough for them.
+#[test]
+fn limits_of_the_hosts_own_that_are_lower_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let limited = "ulimit -t 300; ulimit -v 12000000; ulimit -S -d 600000; ulimit -n 40";
+    let mut worker = worker_of(&program_after(limited, folder.path()), TURNS, &spec());
+    assert_eq!(worker.walls(), Wall::ALL);
+    for (name, most) in [("Max cpu time", "300"), ("Max address space", "12288000000"), ("Max data size", "614400000")]
+    {
+        assert_eq!(limit_of(&worker, name), [most, most], "{name}");
+    }
+    assert_eq!(ask(&mut worker, &[1, 13]).unwrap().len(), 2);
+}
+
+/// A guest that uses up its own stack is silent, and does not get to the end of the worker's, whatever the host was given.
+#[test]
+fn answers_do_not_depend_on_the_hosts_stack() {
+    // Asked about 13, it asks itself, as the second function of its module, and so on.
+    let deep = "(if (i64.eq (i64.load (i32.load offset=16 (i32.load offset=4 (local.get 2)))) (i64.const 13))
+        (then (return (call 1 (local.get 0) (local.get 1) (local.get 2) (local.get 3)))))";
+    let answers = |command: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        ask(&mut worker_of(&program_after(command, folder.path()), deep, &spec()), &[1, 13, 1]).unwrap()
+    };
+    let expected = answers("");
+    let silent: Vec<bool> = expected.iter().map(|(is_silent, _)| *is_silent).collect();
+    assert_eq!(silent, [false, true, false]);
+    for command in ["ulimit -s 256", "ulimit -s unlimited"] {
+        assert_eq!(answers(command), expected, "{command}");
     }
 }
 
@@ -137,14 +184,7 @@ fn the_walls_stand() {
 fn a_worker_has_no_file_but_its_pipes_and_its_memory_and_no_environment() {
     // As if its host had been started with a file that is open.
     let folder = tempfile::tempdir().unwrap();
-    let leaky = folder.path().join("leaky");
-    fs::write(
-        &leaky,
-        format!("#!/bin/sh\nexec 9</etc/passwd\nexec env -i {} \"$@\"\n", env!("CARGO_BIN_EXE_glovebox")),
-    )
-    .unwrap();
-    fs::set_permissions(&leaky, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut worker = worker_of(&Program::at(&leaky), TURNS, &spec());
+    let mut worker = worker_of(&program_after("exec 9</etc/passwd", folder.path()), TURNS, &spec());
     ask(&mut worker, &[1]).unwrap();
     let process = PathBuf::from(format!("/proc/{}", worker.process_id()));
     let Ok(files) = fs::read_dir(process.join("fd")) else {
@@ -164,6 +204,70 @@ fn a_worker_has_no_file_but_its_pipes_and_its_memory_and_no_environment() {
 fn signal(process: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap();
     assert!(status.success());
+}
+
+const GIVEN_AWAY: &str = "GLOVEBOX_TEST_GIVEN_AWAY";
+
+/// Numbers of processes are used again. Where nobody has to wait for children, that of a worker that has ended may be a
+/// stranger's before its host knows.
+#[test]
+fn a_host_does_not_end_who_has_its_workers_number() {
+    // Numbers are given in turn in a namespace. Its first process is the shell, to which strangers fall as children.
+    let script = "env --ignore-signal=CHLD \"$0\" --exact worker::ends_a_worker_whose_number_was_given_away; true";
+    for rights in [["--user", "--map-root-user"].as_slice(), &[]] {
+        let mut command = Command::new("unshare");
+        command.args(rights).args(["--pid", "--fork", "--mount-proc", "sh", "-c", script]);
+        let output = command.arg(std::env::current_exe().unwrap()).env(GIVEN_AWAY, "").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        if said.contains("running 1 test") {
+            assert!(said.contains("test result: ok. 1 passed"), "{output:?}");
+            return;
+        }
+    }
+    println!("this kernel lets no one have numbers of their own: nobody was given a worker's");
+}
+
+/// What happens in the namespace. Run as a test of its own it has nothing to do.
+#[test]
+fn ends_a_worker_whose_number_was_given_away() {
+    if std::env::var_os(GIVEN_AWAY).is_none() {
+        return;
+    }
+    next_number_is(1_000);
+    let worker = Worker::start(&program(), &spec().limits, 600).unwrap();
+    let number = worker.process_id();
+    // What a child ends with is not told here.
+    let _ = Command::new("kill").args(["-KILL", &number.to_string()]).status();
+    let mut stranger = (0..10_000).find_map(|_| Stranger::start(number)).expect("the number is free again");
+    drop(worker);
+    stranger.answers().expect("the stranger lives");
+}
+
+fn next_number_is(number: u32) {
+    fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).unwrap();
+}
+
+/// A process that is nobody's child here, by its pipes.
+struct Stranger(ChildStdin, ChildStdout);
+
+impl Stranger {
+    /// One with this number, if that is free.
+    fn start(number: u32) -> Option<Self> {
+        // The number before is for its parent, which ends at once.
+        next_number_is(number - 1);
+        let parent =
+            Command::new("setsid").args(["--fork", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut parent = parent.unwrap();
+        let mut stranger = Self(parent.stdin.take().unwrap(), parent.stdout.take().unwrap());
+        let _ = parent.wait();
+        stranger.answers().unwrap();
+        fs::read_to_string(format!("/proc/{number}/comm")).is_ok_and(|name| name == "cat\n").then_some(stranger)
+    }
+
+    fn answers(&mut self) -> io::Result<()> {
+        self.0.write_all(b"?")?;
+        self.1.read_exact(&mut [0])
+    }
 }
 
 /// Whatever ends a worker, its host is told, and goes on with another.

@@ -274,7 +274,7 @@ pub(crate) fn sized(digest: &str, size: i64, max: u64) -> Result<Part> {
         _ => Err(Fault::new(
             Code::Oversize,
             format!("{digest} is said to have {size} bytes, at most {max} are accepted"),
-            "a question is at most 64 MiB, everything else at most 1 MiB",
+            "a question is at most 8 MiB, everything else at most 1 MiB",
         )),
     }
 }

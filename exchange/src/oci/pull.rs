@@ -102,7 +102,7 @@ async fn fetch_question(registry: &Registry, pull: &Pull) -> Result<Question> {
     Ok(Question { component, question_toml: manifest.question_toml })
 }
 
-/// Told before the component is fetched: no one wants the wrong 64 MiB.
+/// Told before the component is fetched: no one wants the wrong 8 MiB.
 fn other_component(found: &Digest, agreed: &Digest) -> Fault {
     Fault::new(
         Code::ComponentChanged,

@@ -41,7 +41,7 @@ impl Registry {
     ) -> Result<Self> {
         let config = ClientConfig {
             protocol: if plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
-            // In one piece: every registry takes that, and a component is at most 64 MiB.
+            // In one piece: every registry takes that, and a component is at most 8 MiB.
             use_monolithic_push: true,
             connect_timeout: Some(http::CONNECT_TIMEOUT),
             read_timeout: Some(http::READ_TIMEOUT),

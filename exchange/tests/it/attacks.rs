@@ -336,7 +336,7 @@ fn digests_of_another_algorithm() {
 #[test]
 fn what_is_too_long() {
     let scene = Scene::new();
-    for (pointer, size) in [("/layers/0/size", (64 << 20) + 1), ("/config/size", (1 << 20) + 1), ("/layers/0/size", -1)]
+    for (pointer, size) in [("/layers/0/size", (8 << 20) + 1), ("/config/size", (1 << 20) + 1), ("/layers/0/size", -1)]
     {
         let mut manifest = scene.manifest();
         *manifest.pointer_mut(pointer).unwrap() = json!(size);

@@ -170,7 +170,7 @@ fn what_is_not_whole_is_not_pushed() {
     push(&repository, text(&component_file)).refused(2, "FILE_UNREADABLE");
 
     let big = fs::File::create(room.path("big.wasm")).unwrap();
-    big.set_len((64 << 20) + 1).unwrap();
+    big.set_len((8 << 20) + 1).unwrap();
     push(&repository, text(&room.path("big.wasm"))).refused(3, "OVERSIZE");
     let (status, ..) = http(&registry.address, "GET", "/v2/rooms/reach/tags/list", "", b"");
     assert_eq!(status, 404, "nothing reached the registry");

@@ -4,7 +4,7 @@
 //! Numbers are of the whole component with all that is nested in it. They are read where sections announce them, so a
 //! component is refused before its items are.
 
-use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
+use wasmparser::{BinaryReaderError, Encoding, Parser, Payload, SectionLimited};
 
 use super::{FEATURES, invalid, malformed};
 use crate::denial::Result;
@@ -21,7 +21,10 @@ const fn bound(what: &'static str, most: usize) -> Bound {
     Bound { what, most }
 }
 
-pub(crate) const BYTES: Bound = bound("bytes", 8 << 20);
+/// The longest component that is accepted: a host need not read more of one.
+pub const COMPONENT_BYTES_MAX: usize = 8 << 20;
+
+pub(crate) const BYTES: Bound = bound("bytes", COMPONENT_BYTES_MAX);
 /// The component itself is the first.
 pub(crate) const LEVELS: Bound = bound("levels", 4);
 pub(crate) const COMPONENTS: Bound = bound("components", 16);
@@ -33,6 +36,7 @@ pub(crate) const MEMORIES: Bound = bound("memories", MEMORIES_MAX);
 pub(crate) const TABLES: Bound = bound("tables", TABLES_MAX);
 pub(crate) const TABLE_ELEMENTS: Bound = bound("elements in a table", TABLE_ELEMENTS_MAX);
 pub(crate) const TYPES: Bound = bound("types", 4_096);
+pub(crate) const TYPE_BYTES: Bound = bound("bytes of types", 64 << 10);
 pub(crate) const FUNCTIONS: Bound = bound("functions", 10_000);
 pub(crate) const GLOBALS: Bound = bound("globals", 1_024);
 pub(crate) const IMPORTS: Bound = bound("imports between its parts", 1_024);
@@ -103,9 +107,9 @@ fn count(tally: &mut Tally, payload: &Payload<'_>) -> Result<()> {
         Payload::InstanceSection(items) => (CORE_INSTANCES, items.count()),
         Payload::MemorySection(items) => (MEMORIES, items.count()),
         Payload::TableSection(items) => (TABLES, items.count()),
-        Payload::TypeSection(items) => (TYPES, items.count()),
-        Payload::CoreTypeSection(items) => (TYPES, items.count()),
-        Payload::ComponentTypeSection(items) => (TYPES, items.count()),
+        Payload::TypeSection(items) => types(tally, items)?,
+        Payload::CoreTypeSection(items) => types(tally, items)?,
+        Payload::ComponentTypeSection(items) => types(tally, items)?,
         Payload::FunctionSection(items) => (FUNCTIONS, items.count()),
         Payload::GlobalSection(items) => (GLOBALS, items.count()),
         Payload::ImportSection(items) => (IMPORTS, items.count()),
@@ -129,6 +133,12 @@ fn count(tally: &mut Tally, payload: &Payload<'_>) -> Result<()> {
         _ => return Ok(()),
     };
     tally.add(bound, usize::try_from(more).unwrap_or(usize::MAX))
+}
+
+/// By their bytes as well: a type may hold any number of names, and of types.
+fn types<T>(tally: &mut Tally, items: &SectionLimited<'_, T>) -> Result<(Bound, u32)> {
+    tally.add(TYPE_BYTES, items.range().len())?;
+    Ok((TYPES, items.count()))
 }
 
 /// What can grow says how far.

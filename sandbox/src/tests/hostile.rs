@@ -16,7 +16,7 @@ mod l_host;
 
 use std::fmt::Display;
 
-use wasmtime::Engine;
+use wasmtime::{Engine, PoolingAllocationConfig};
 
 use crate::batch::Writer;
 use crate::contract::Answer;
@@ -167,13 +167,13 @@ impl Guest {
     }
 }
 
-/// An engine of the profile, but for how much of memory and tables is reset by copying.
-fn keeping(guest: &Guest, memory: usize, tables: usize) -> Question {
+/// An engine of the profile, but for how its pool resets memory and tables.
+fn resetting(guest: &Guest, how: impl FnOnce(&mut PoolingAllocationConfig)) -> Question {
     let mut config = crate::profile::config(&guest.limits, 1);
-    let mut pool = wasmtime::PoolingAllocationConfig::new();
+    let mut pool = PoolingAllocationConfig::new();
     pool.total_memories(1).total_tables(4).total_core_instances(16).total_component_instances(1);
     pool.max_memory_size(usize::try_from(guest.limits.memory_bytes_per_unit).unwrap());
-    pool.linear_memory_keep_resident(memory).table_keep_resident(tables);
+    how(&mut pool);
     config.allocation_strategy(pool);
     Question::on(&Engine::new(&config).unwrap(), &guest.component(), guest.spec()).unwrap()
 }

@@ -102,7 +102,7 @@ fn of_bytes(bytes: usize) -> Vec<u8> {
 #[test]
 fn of_everything_there_may_be_so_much_and_no_more() {
     type Make = fn(usize) -> Vec<u8>;
-    let cases: [(Bound, Make); 22] = [
+    let cases: [(Bound, Make); 23] = [
         (bounds::BYTES, of_bytes),
         (bounds::LEVELS, |n| wasm(&["(component ".repeat(n), ")".repeat(n)].concat())),
         (bounds::COMPONENTS, |n| wasm(&format!("(component {})", "(component)".repeat(n)))),
@@ -117,6 +117,7 @@ fn of_everything_there_may_be_so_much_and_no_more() {
         (bounds::TABLES, |n| in_module(&"(table 0 1 funcref)".repeat(n))),
         (bounds::TABLE_ELEMENTS, |n| in_module(&format!("(table 0 {n} funcref)"))),
         (bounds::TYPES, |n| in_module(&"(type (func))".repeat(n))),
+        (bounds::TYPE_BYTES, |n| wasm(&format!("(component {})", type_of_bytes(n)))),
         (bounds::FUNCTIONS, |n| in_module(&"(func)".repeat(n))),
         (bounds::GLOBALS, |n| in_module(&"(global i32 (i32.const 0))".repeat(n))),
         (bounds::IMPORTS, |n| in_module(&repeat(n, |at| format!("(import \"a\" \"{at}\" (global i32))")))),
@@ -141,6 +142,26 @@ fn of_everything_there_may_be_so_much_and_no_more() {
         assert!(screen(&make(most)).is_ok(), "{most} {what}: {}", screen(&make(most)).unwrap_err());
         let expected = format!("the component has {} {what}, and at most {most} are accepted", most + 1);
         assert_eq!(fact(&make(most + 1)), expected);
+    }
+}
+
+/// A component's type in a section of so many bytes: how many there are, its kind, how many names, and one name.
+fn type_of_bytes(bytes: usize) -> String {
+    format!("(type (enum \"{}\"))", "a".repeat(bytes - 6))
+}
+
+#[test]
+fn every_kind_of_type_counts() {
+    let full = type_of_bytes(bounds::TYPE_BYTES.most);
+    for (what, more) in [
+        ("a module's", "(core module (type (func)))"),
+        ("of a module", "(core type (module (import \"a\" \"b\" (func))))"),
+        ("an inner component's", "(component (type u8))"),
+        ("of a component", "(type (component (type (enum \"a\"))))"),
+    ] {
+        assert!(screen(&wasm(&format!("(component {more})"))).is_ok(), "{what}");
+        let said = fact(&wasm(&format!("(component {full} {more})")));
+        assert!(said.contains(" bytes of types, and at most 65536 are accepted"), "{what}: {said}");
     }
 }
 

@@ -293,7 +293,7 @@ fn e05_paths_that_lead_elsewhere() {
 fn e06_files_that_grow_or_never_end() {
     let (room, agreement) = Fixture::with_evil();
     for (file, limit, code) in [
-        ("questions/evil.wasm", (64u64 << 20) + 1, "COMPONENT_INVALID"),
+        ("questions/evil.wasm", (8u64 << 20) + 1, "COMPONENT_INVALID"),
         ("questions/evil.toml", (1 << 20) + 1, "MANIFEST_INVALID"),
         ("room.toml", (1 << 20) + 1, "ROOM_INVALID"),
     ] {

@@ -3,9 +3,13 @@
 //! The guest looks for marks whenever it is asked, and an attacked unit leaves all that it can. Nobody finds any, however
 //! the pool resets its slots; an instance that is kept shows that there is something to find.
 
-use super::{COMPANY, EVIL, Guest, ask, batch, bits, comes_to, is_silent, keeping, report, said};
+use wasmtime::{Enabled, PoolingAllocationConfig};
+
+use super::{COMPANY, EVIL, Guest, ask, batch, bits, comes_to, is_silent, report, resetting, said};
 use crate::contract::Answer;
+use crate::engine::{Kept, Question};
 use crate::terms::Limits;
+use crate::tests::pressure::{Swap, page_out};
 
 /// What is looked at: all of memory up to 40 pages, sizes, elements, whether segments are there; it counts in `$calls`.
 const LOOKS: &str = "
@@ -32,8 +36,14 @@ const LEAVES: &str = "
     (drop (table.grow $table (ref.func $kept_function) (i32.const 500)))
     (table.fill $table (i32.const 0) (ref.func $kept_function) (i32.const 604))";
 
+/// Of memory alone.
+const MARKED_BYTES: usize = 5_881_856;
+
 /// What cannot be had again.
 const DROPS: &str = "(data.drop $kept) (elem.drop $elements)";
+
+/// What one row is answered where there are no marks.
+const UNMARKED: &str = "[10.0, 5001.0]";
 
 fn marking(after: &str) -> Guest {
     let fields = "(global $mark (mut i64) (i64.const 0))
@@ -60,10 +70,21 @@ fn g1_marks_in_everything() {
         let of_profile = ask(&guest.question().unwrap(), &COMPANY);
         comes_to("G1", what, &guest, expected);
         for (memory, tables) in [(0, 0), (1 << 16, 0), (0, 1 << 20), (3 << 20, 64), (16 << 20, 1 << 20)] {
-            let kept = ask(&keeping(&guest, memory, tables), &COMPANY);
+            let kept = resetting(&guest, |pool| {
+                pool.linear_memory_keep_resident(memory).table_keep_resident(tables);
+            });
+            let kept = ask(&kept, &COMPANY);
             let is_same = of_profile.iter().zip(&kept).all(|(one, other)| bits(one) == bits(other));
             assert!(is_same, "{what}, with {memory} and {tables} bytes kept resident");
         }
+    }
+}
+
+/// What a unit is answered in the instance that the one before has left.
+fn say_in(kept: &mut Option<Kept>, question: &Question, rows: usize) -> String {
+    match question.ask_in_kept(kept, bytemuck::cast_slice(&batch(&[rows]))).unwrap() {
+        Answer::Contributions(list) => format!("{:?}", list[0].values),
+        _ => "nothing".to_owned(),
     }
 }
 
@@ -71,19 +92,13 @@ fn g1_marks_in_everything() {
 #[test]
 fn g2_an_instance_that_is_kept_tells() {
     let third = |drops: &str| {
-        let question = marking(drops).question().unwrap();
-        let mut kept = None;
-        let mut say =
-            |rows: usize| match question.ask_in_kept(&mut kept, bytemuck::cast_slice(&batch(&[rows]))).unwrap() {
-                Answer::Contributions(list) => format!("{:?}", list[0].values),
-                _ => "nothing".to_owned(),
-            };
-        [say(1), say(EVIL), say(1)]
+        let (question, mut kept) = (marking(drops).question().unwrap(), None);
+        [1, EVIL, 1].map(|rows| say_in(&mut kept, &question, rows))
     };
     let [before, _, after] = third("");
-    assert!(before == "[10.0, 5001.0]" && after != before && after != "nothing", "{after}");
+    assert!(before == UNMARKED && after != before && after != "nothing", "{after}");
     let [before, _, after] = third(DROPS);
-    assert_eq!((before.as_str(), after.as_str()), ("[10.0, 5001.0]", "nothing"));
+    assert_eq!((before.as_str(), after.as_str()), (UNMARKED, "nothing"));
     report("G2", "the same in an instance that is kept: the reference", "the next unit is told");
 }
 
@@ -114,4 +129,45 @@ fn g4_company_and_order() {
         }
     }
     is_silent("G4", "marks, whoever comes before and after", &guest);
+}
+
+/// What a unit finds that comes after marks, where everything is paged out before their instance goes, and again before
+/// its own comes.
+fn found_after_paging_out(question: &Question, is_kept: bool) -> String {
+    let mut kept = None;
+    say_in(&mut kept, question, EVIL);
+    let out = page_out();
+    assert!(out > MARKED_BYTES / 2, "{out} bytes are paged out");
+    if !is_kept {
+        kept = None;
+    }
+    page_out();
+    say_in(&mut kept, question, 1)
+}
+
+/// A machine that runs short of memory takes a unit's pages before they are reset: they come back, and are reset all the
+/// same. The reset that the profile turns off looks for pages that are in memory, and lets the others be.
+#[test]
+fn g5_marks_that_are_paged_out() {
+    let what = "marks in memory that is paged out";
+    let Some(swap) = Swap::find() else {
+        return report("G5", what, "NOT TRIED: no swap here, and no right to make any");
+    };
+    let guest = marking("");
+    let question = guest.question().unwrap();
+    for _ in 0..3 {
+        assert_eq!(found_after_paging_out(&question, false), UNMARKED);
+    }
+    report("G5", &format!("{what}, to {}", swap.whose()), UNMARKED);
+    let kept = found_after_paging_out(&question, true);
+    assert!(kept != UNMARKED && kept != "nothing", "{kept}");
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        // Not of tables: on what is left there, the engine of a debug build stops.
+        let scanning = resetting(&guest, |pool| {
+            pool.linear_memory_keep_resident(256 << 10).pagemap_scan(Enabled::Yes);
+        });
+        let told = found_after_paging_out(&scanning, false);
+        assert!(told != UNMARKED && told != "nothing", "{told}");
+        report("G5", "the same, with a reset that scans for pages: the reference", "the next unit is told");
+    }
 }
