@@ -35,7 +35,7 @@ pub struct Asked {
 }
 
 /// What every kind's function takes.
-type Arguments<'a> = (&'a [Parameter<'a>], &'a [Rows<'a>]);
+pub(crate) type Arguments<'a> = (&'a [Parameter<'a>], &'a [Rows<'a>]);
 
 /// A compiled question, ready to be asked.
 pub struct Question {
@@ -279,7 +279,7 @@ impl<'a> From<&'a Value> for Parameter<'a> {
     }
 }
 
-fn find_export(component: &Component, kind: Kind) -> Result<ComponentExportIndex> {
+pub(crate) fn find_export(component: &Component, kind: Kind) -> Result<ComponentExportIndex> {
     let (interface, function) = export_of(kind);
     let interface = component.get_export_index(None, interface).ok_or_else(|| contract_mismatch(kind))?;
     component.get_export_index(Some(&interface), function).ok_or_else(|| contract_mismatch(kind))
