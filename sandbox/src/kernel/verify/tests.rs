@@ -1,5 +1,7 @@
 //! Modules from text, and what each is refused for.
 
+use super::module::{GROUPS_SECTION, ROW_SECTION};
+use super::refusal::Forbidden;
 use super::*;
 
 /// One word of state and one value a row, both i64; the answer has one value.
