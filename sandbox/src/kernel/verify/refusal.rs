@@ -48,7 +48,7 @@ pub(crate) enum Refusal {
         function: u32,
         offset: usize,
     },
-    /// A parameter, a result or a local that is no number that kernels compute with.
+    /// A parameter, a result or a local, of a function or a block, that is no number that kernels compute with.
     Type {
         function: u32,
     },

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wasmparser::{FuncType, FunctionBody, Operator};
+use wasmparser::{BlockType, FuncType, FunctionBody, Operator};
 
 use super::module::{Module, missing};
 use super::operators::allow;
@@ -54,7 +54,7 @@ impl<'m, 'a> Walk<'m, 'a> {
 
     fn scan(&mut self, index: u32, ty: &FuncType, body: &FunctionBody<'_>) -> Result<u64, Refusal> {
         let mut work = ty.params().len() as u64;
-        let mut has_numbers_only = ty.params().iter().chain(ty.results()).all(is_number);
+        let mut has_numbers_only = is_of_numbers(ty);
         for local in body.get_locals_reader()? {
             let (count, ty) = local?;
             work = work.saturating_add(u64::from(count));
@@ -73,6 +73,9 @@ impl<'m, 'a> Walk<'m, 'a> {
                 Operator::BrTable { ref targets } => u64::from(targets.len()),
                 _ => 0,
             };
+            if !self.is_block_of_numbers(&operator) {
+                return Err(Refusal::Type { function: index });
+            }
             self.has_loops |= matches!(operator, Operator::Loop { .. });
             work = work.saturating_add(more).saturating_add(1);
             if work > WORK_MAX {
@@ -81,4 +84,20 @@ impl<'m, 'a> Walk<'m, 'a> {
         }
         Ok(work)
     }
+
+    /// What leaves a block that is never left at its end could have any type.
+    fn is_block_of_numbers(&self, operator: &Operator<'_>) -> bool {
+        match operator {
+            Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => match blockty {
+                BlockType::Empty => true,
+                BlockType::Type(ty) => is_number(ty),
+                BlockType::FuncType(index) => self.module.types.get(*index as usize).is_some_and(is_of_numbers),
+            },
+            _ => true,
+        }
+    }
+}
+
+fn is_of_numbers(ty: &FuncType) -> bool {
+    ty.params().iter().chain(ty.results()).all(is_number)
 }
