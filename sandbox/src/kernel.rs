@@ -26,17 +26,18 @@ pub const KERNEL_SECTION: &str = "glovebox:kernel";
 /// Whether a component carries a register kernel, or why what it carries is none. It is asked as a component all the same.
 pub fn register_kernel(component: &[u8]) -> Result<bool> {
     let Some(module) = section(component)? else { return Ok(false) };
-    let proved = verify(module).and_then(|kernel| written(&kernel, &Limits::default()).ok_or(Refusal::NotWritten));
-    match proved {
-        Ok(_) => Ok(true),
-        Err(refusal) => Err(invalid(format!("the question's kernel is refused: {}", plain(&refusal)))),
-    }
+    proved(module, &Limits::default()).map(|_| true)
+}
+
+/// The plan of a kernel and the module that drives it, or why it is none.
+pub(crate) fn proved(module: &[u8], limits: &Limits) -> Result<(Plan, Vec<u8>)> {
+    let proved = verify(module).and_then(|kernel| written(&kernel, limits).ok_or(Refusal::NotWritten));
+    proved.map_err(|refusal| invalid(format!("the question's kernel is refused: {}", plain(&refusal))))
 }
 
 /// The plan of a component's kernel and the module that drives it, if it carries one that can be driven.
 pub(crate) fn driven(component: &[u8], limits: &Limits) -> Option<(Plan, Vec<u8>)> {
-    let kernel = verify(section(component).ok()??).ok()?;
-    written(&kernel, limits)
+    proved(section(component).ok()??, limits).ok()
 }
 
 fn written(kernel: &Kernel<'_>, limits: &Limits) -> Option<(Plan, Vec<u8>)> {
