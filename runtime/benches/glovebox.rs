@@ -66,6 +66,11 @@ fn main() -> Result<()> {
     let kernel = bench::KernelBench::new(&fs::read(questions.join("spend.wasm"))?)?;
     let kernel: Vec<[f64; 2]> = (0..KERNEL_ROUNDS).map(|_| kernel.rows_per_second()).collect::<Result<_, _>>()?;
     let [kernel, natively] = [0, 1].map(|which| kernel.iter().map(|rates| rates[which]).collect::<Vec<_>>());
+    say("loops of a guest, plain and in blocks, metered and not");
+    let loops = bench::LoopBench::new(&fs::read(questions.join("sums.wasm"))?)?;
+    let loops: Vec<bench::LoopSeconds> = (0..KERNEL_ROUNDS).map(|_| loops.seconds()).collect::<Result<_, _>>()?;
+    let of_loops =
+        |figure: fn(&bench::LoopSeconds) -> f64| rounded(median(&loops.iter().map(figure).collect::<Vec<_>>()));
     say("whole runs against plain DataFusion, on all cores");
     let threads = std::thread::available_parallelism()?.get();
     let rows = (UNITS * (ROWS_PER_UNIT + 2)) as f64;
@@ -98,6 +103,9 @@ fn main() -> Result<()> {
         "cold_run_ms_warm_cache": warm.round(),
         "kernel_rows_per_second_per_core": median(&kernel).round(),
         "kernel_vs_native": ratio(&kernel, &natively),
+        "blocked_vs_plain": of_loops(bench::LoopSeconds::blocked_vs_plain),
+        "blocked_metering": of_loops(bench::LoopSeconds::blocked_metering),
+        "plain_metering": of_loops(bench::LoopSeconds::plain_metering),
         "run_rows_per_second": median(&whole).round(),
         "datafusion_rows_per_second": median(&native).round(),
         "run_vs_datafusion": ratio(&whole, &native),

@@ -21,6 +21,7 @@ use crate::room::{
     Agreement, BoundParameter, BoundView, Budget, FileDigest, Kind, Limits, Manifest, Reducer, Room, Runtime,
     sha256_hex,
 };
+use crate::sandbox::{Asking, spec};
 use crate::signing;
 
 /// An agreement names at most so many that it replaces, the latest first.
@@ -56,6 +57,8 @@ pub struct Composed {
     pub agreement_id: String,
     /// The parties whose approval it needs.
     pub needs: Vec<String>,
+    /// How units are asked.
+    pub asking: Asking,
     summary: String,
 }
 
@@ -124,9 +127,11 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
     files::write(dir, &path, &bytes, Existing::Refuse).map_err(|error| {
         Fault::new(Code::RoomInvalid, format!("cannot write {path}: {error}"), "make the room's folder writable")
     })?;
-    let summary = summarise(&agreement, &manifest, replaced.as_ref())?;
+    let parameters = gate::read_parameters(&agreement, &manifest)?;
+    let asking = Asking::of(&component, &spec(&manifest, &parameters, &agreement.limits));
+    let summary = summarise(&agreement, &manifest, &asking, replaced.as_ref())?;
     let needs = agreement.required_parties().into_iter().map(str::to_owned).collect();
-    Ok(Composed { folder, agreement_id: sha256_hex(&bytes), needs, summary })
+    Ok(Composed { folder, agreement_id: sha256_hex(&bytes), needs, asking, summary })
 }
 
 fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, String)]) -> Result<Vec<BoundView>> {
@@ -243,11 +248,16 @@ fn previous(dir: &Dir, question: &str, revision: u32) -> Result<Option<Replaced>
     Ok(Some(Replaced { id: sha256_hex(&bytes), agreement: Agreement::parse(&bytes)? }))
 }
 
-fn summarise(agreement: &Agreement, manifest: &Manifest, replaced: Option<&Replaced>) -> Result<String> {
+fn summarise(
+    agreement: &Agreement,
+    manifest: &Manifest,
+    asking: &Asking,
+    replaced: Option<&Replaced>,
+) -> Result<String> {
     let mut text = String::new();
     let mechanism = Mechanism::new(manifest, &agreement.controls);
     // Writing to a string cannot fail.
-    let _ = write_summary(&mut text, agreement, manifest, &mechanism, agreement.window()?);
+    let _ = write_summary(&mut text, agreement, manifest, asking, &mechanism, agreement.window()?);
     if let Some(replaced) = replaced {
         let _ = write_changes(&mut text, &replaced.agreement, agreement);
     }
@@ -258,6 +268,7 @@ fn write_summary(
     text: &mut String,
     agreement: &Agreement,
     manifest: &Manifest,
+    asking: &Asking,
     mechanism: &Mechanism,
     (from, until): (DateTime<Utc>, DateTime<Utc>),
 ) -> std::fmt::Result {
@@ -286,6 +297,7 @@ fn write_summary(
         limits.milliseconds_per_unit / 1_000,
         agreement.unit
     )?;
+    writeln!(text, "  ({asking})")?;
     let may_lack = &agreement.controls.sandbox.may_lack;
     if !may_lack.is_empty() {
         let walls = may_lack.iter().map(|wall| wall.as_str()).collect::<Vec<_>>().join(", ");

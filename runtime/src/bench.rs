@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use glovebox_sandbox::Question;
-pub use glovebox_sandbox::bench::KernelBench;
+pub use glovebox_sandbox::bench::{KernelBench, LoopBench, LoopSeconds};
 use glovebox_trust::registry::Scope;
 
 use crate::clock::Clock;

@@ -623,10 +623,12 @@ fn compose(room: &Path, args: &AgreeArgs) -> anyhow::Result<Printed> {
         beside: args.beside,
     };
     let composed = agree(&open_room(room)?, &proposal, Clock::System.now(), &mut Random::from_os()?)?;
-    Ok(Printed::done(
-        json!({"agreement": composed.folder, "agreement_id": composed.agreement_id, "needs": composed.needs}),
-        format!("{}\nagreement {}\nid {}", composed.summary(), composed.folder, composed.agreement_id),
-    ))
+    let mut json = json!(composed.asking);
+    json["agreement"] = json!(composed.folder);
+    json["agreement_id"] = json!(composed.agreement_id);
+    json["needs"] = json!(composed.needs);
+    let text = format!("{}\nagreement {}\nid {}", composed.summary(), composed.folder, composed.agreement_id);
+    Ok(Printed::done(json, text))
 }
 
 fn sign(room: &Path, args: &ApproveArgs) -> anyhow::Result<Printed> {

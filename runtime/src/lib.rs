@@ -70,6 +70,7 @@ pub use rehearse::{Rehearsal, rehearse};
 pub use replay::{Replay, Replayed, replay};
 pub use room::{Delta, Epsilon};
 pub use run::{Outcome, ReleasedResult, Request, Step, run};
+pub use sandbox::Asking;
 pub use show::{Preview, preview};
 pub use signing::{
     AgentKey, Approved, Change, Draft, Enrolled, Holder, LIST_DAYS, PublicKeyFile, RegistryStatus, Revoked, Withdrawal,

@@ -19,12 +19,15 @@ use crate::privacy::{HostKey, Setting, Tally, UnitSeeds};
 use crate::provision::{Rows, Unit, UnitKey, slot_schema};
 use crate::random::Random;
 use crate::room::{Agreement, ColumnType, Join, Manifest, Slot};
-use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
+use crate::sandbox::{Asking, Compiled, Grounds, Program, Sandbox, spec};
 use crate::show::{Preview, preview_of};
 
 /// What a rehearsal came to. All of it is about made-up units.
 #[derive(Debug, Serialize)]
 pub struct Rehearsal {
+    /// How they were asked.
+    #[serde(flatten)]
+    pub asking: Asking,
     /// Units that were made up.
     pub units: u64,
     /// Units for which the question failed, and which contributed nothing.
@@ -63,6 +66,7 @@ pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Reh
     };
     let may_lack = &agreement.controls.sandbox.may_lack;
     let spec = spec(&manifest, &parameters, &agreement.limits);
+    let asking = Asking::of(&component, &spec);
     let mut sandbox = Sandbox::new(&component, spec, &manifest.slots, may_lack, &grounds)?;
     let host = HostKey::none();
     let destination = host.destination(&agreement.room, &agreement.destination.id);
@@ -76,6 +80,7 @@ pub fn rehearse(dir: &Dir, agreement: &str, units: u64, seed: u64) -> Result<Reh
     let exact = tally.clone().of_made_up_units(&manifest, &agreement.controls).map(|table| preview_of(&table));
     let released = tally.release(&manifest, &agreement.controls, &mut random).map(|(table, _)| preview_of(&table));
     Ok(Rehearsal {
+        asking,
         units,
         trapped: figures.trapped,
         fuel: [figures.fuel / units.max(1), agreement.limits.fuel_per_unit],

@@ -5,6 +5,7 @@
 //! answer out of bounds) becomes "contributes nothing" and is told to no one; only the wall clock, or the end of a worker,
 //! ends the whole run. Answers go straight into the [`Tally`], which alone knows how to bound them.
 
+mod asking;
 mod compiled;
 mod figures;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub(crate) use glovebox_sandbox::{
 };
 use glovebox_sandbox::{Asked, Spec, Worker};
 
+pub use asking::Asking;
 pub(crate) use compiled::Compiled;
 pub(crate) use figures::Figures;
 use lower::Lowering;

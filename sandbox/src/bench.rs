@@ -1,6 +1,8 @@
-//! Hooks for benchmarks: a register kernel against the same loop in native code, over the same rows.
+//! Hooks for benchmarks: a register kernel against the same loop in native code, over the same rows; and loops of guests.
 //!
 //! Hidden from the documentation; nothing in the data path calls it.
+
+mod loops;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,6 +12,7 @@ use crate::contract::{Answer, Contribution};
 use crate::denial::{Denial, Result};
 use crate::engine::{Asked, Question};
 use crate::terms::{ColumnType, Kind, Limits, Spec, Value};
+pub use loops::{LoopBench, LoopSeconds};
 
 const UNITS: usize = 20_000;
 /// A unit has from one to this many rows, ten on average.

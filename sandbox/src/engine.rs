@@ -264,7 +264,7 @@ pub(crate) fn timed_out(limits: &Limits) -> Denial {
     )
 }
 
-fn find_export(component: &Component, kind: Kind) -> Result<ComponentExportIndex> {
+pub(crate) fn find_export(component: &Component, kind: Kind) -> Result<ComponentExportIndex> {
     let (interface, function) = export_of(kind);
     let interface = component.get_export_index(None, interface).ok_or_else(|| contract_mismatch(kind))?;
     component.get_export_index(Some(&interface), function).ok_or_else(|| contract_mismatch(kind))

@@ -13,9 +13,9 @@ pub(crate) mod verify;
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use crate::denial::Result;
+use crate::denial::{Denial, Result};
 use crate::screen::{invalid, malformed};
-use crate::terms::Limits;
+use crate::terms::{Limits, Spec};
 pub(crate) use drive::{Driver, Plan};
 pub(crate) use layout::{BATCH_BYTES_MAX, UNITS_PER_CALL};
 use verify::{Kernel, Refusal, verify};
@@ -23,20 +23,27 @@ use verify::{Kernel, Refusal, verify};
 /// The custom section of a component that holds its kernel.
 pub const KERNEL_SECTION: &str = "glovebox:kernel";
 
-/// Whether a component carries a register kernel, or why what it carries is none. It is asked as a component all the same.
-pub fn register_kernel(component: &[u8]) -> Result<bool> {
+/// Whether a question is asked by the register kernel that its component carries, or why by none that it carries: then it
+/// is asked as a component all the same.
+pub fn register_kernel(component: &[u8], spec: &Spec) -> Result<bool> {
     let Some(module) = section(component)? else { return Ok(false) };
-    let proved = verify(module).and_then(|kernel| written(&kernel, &Limits::default()).ok_or(Refusal::NotWritten));
-    match proved {
-        Ok(_) => Ok(true),
-        Err(refusal) => Err(invalid(format!("the question's kernel is refused: {}", plain(&refusal)))),
-    }
+    let (plan, _) = proved(module, &spec.limits)?;
+    if plan.fits(spec) { Ok(true) } else { Err(refused("it was written for other columns, parameters or limits")) }
+}
+
+/// The plan of a kernel and the module that drives it, or why it is none.
+pub(crate) fn proved(module: &[u8], limits: &Limits) -> Result<(Plan, Vec<u8>)> {
+    let proved = verify(module).and_then(|kernel| written(&kernel, limits).ok_or(Refusal::NotWritten));
+    proved.map_err(|refusal| refused(&plain(&refusal)))
+}
+
+fn refused(why: &str) -> Denial {
+    invalid(format!("the question's kernel is refused: {why}"))
 }
 
 /// The plan of a component's kernel and the module that drives it, if it carries one that can be driven.
 pub(crate) fn driven(component: &[u8], limits: &Limits) -> Option<(Plan, Vec<u8>)> {
-    let kernel = verify(section(component).ok()??).ok()?;
-    written(&kernel, limits)
+    proved(section(component).ok()??, limits).ok()
 }
 
 fn written(kernel: &Kernel<'_>, limits: &Limits) -> Option<(Plan, Vec<u8>)> {

@@ -49,6 +49,7 @@ macro_rules! settings {
     };
 }
 
+// Of every engine: the one of instances, and the one that drives kernels.
 settings! {
     "engine", Config, set_engine, print_engine;
     fixed {
@@ -59,7 +60,6 @@ settings! {
         cranelift_nan_canonicalization = true,
         relaxed_simd_deterministic = true,
         compiler_inlining = Inlining::No,
-        consume_fuel = true,
         epoch_interruption = true,
         concurrency_support = false,
         shared_memory = false,
@@ -97,24 +97,18 @@ settings! {
 }
 
 settings! {
+    "instances", Config, set_instances, print_instances;
+    fixed {
+        consume_fuel = true,
+    }
+    agreed {}
+}
+
+settings! {
     "kernel", Config, set_kernels, print_kernels;
     fixed {
-        strategy = Strategy::Cranelift,
-        cranelift_opt_level = OptLevel::Speed,
-        cranelift_regalloc_algorithm = RegallocAlgorithm::Backtracking,
-        cranelift_nan_canonicalization = true,
-        compiler_inlining = Inlining::No,
         // The work of a row is bounded by what is written, and loops are paid in rounds that the kernel's driver counts.
         consume_fuel = false,
-        epoch_interruption = true,
-        concurrency_support = false,
-        shared_memory = false,
-        max_wasm_stack = 256usize << 10,
-        memory_reservation = 4u64 << 30,
-        memory_guard_size = 32u64 << 20,
-        guard_before_linear_memory = true,
-        generate_address_map = false,
-        wasm_backtrace_max_frames = None::<NonZeroUsize>,
     }
     agreed {}
 }
@@ -129,6 +123,7 @@ const KERNEL_FEATURES: WasmFeatures = WasmFeatures::MULTI_VALUE
 /// The configuration of the engine that drives kernels.
 pub(crate) fn config_of_kernels(limits: &Limits) -> Config {
     let mut config = Config::new();
+    set_engine(&mut config, limits);
     set_kernels(&mut config, limits);
     config.wasm_features(KERNEL_FEATURES, true).wasm_features(WasmFeatures::all().difference(KERNEL_FEATURES), false);
     config
@@ -145,6 +140,7 @@ pub(crate) fn config(limits: &Limits, at_a_time: u32) -> Config {
     set_pool(&mut pool, limits);
     let mut config = Config::new();
     set_engine(&mut config, limits);
+    set_instances(&mut config, limits);
     config
         .allocation_strategy(pool)
         .wasm_features(FEATURES, true)
@@ -157,7 +153,13 @@ pub fn profile() -> String {
     let of_kernels = features(KERNEL_FEATURES).filter(|(_, is_on)| *is_on);
     let of_kernels = of_kernels.map(|(name, is_on)| format!("kernel.wasm.{name} = {is_on}"));
     let features = features(FEATURES).map(|(name, is_on)| format!("wasm.{name} = {is_on}"));
-    let lines = [vec![format!("wasmtime = {WASMTIME_VERSION}")], print_engine(), print_pool(), print_store()];
+    let lines = [
+        vec![format!("wasmtime = {WASMTIME_VERSION}")],
+        print_engine(),
+        print_instances(),
+        print_pool(),
+        print_store(),
+    ];
     let kernels = [print_kernels(), print_kernels_bounds()].into_iter().flatten().chain(of_kernels);
     lines.into_iter().flatten().chain(features).chain(kernels).map(|line| line + "\n").collect()
 }

@@ -1,10 +1,13 @@
 //! What tests make components of: the project's contract and the standard encoder.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::engine::Kept;
+use wasmtime::Module;
+
+use crate::engine::{Kept, engine_of_kernels, not_compiled};
+use crate::kernel::{Driver, Plan, proved};
 use crate::message::{Most, Reply, receive, send};
-use crate::{Answer, Asked, Denial, Question, Result, Spec};
+use crate::{Answer, Asked, Denial, Limits, Question, Result, Spec};
 
 /// The contract.
 pub const WIT: &str = include_str!("../../sdk/wit/question.wit");
@@ -92,6 +95,46 @@ impl Careless {
     #[expect(clippy::unwrap_used, reason = "for tests")]
     pub fn ask_alone(&self, batch: &[u8]) -> Answer {
         self.question.ask_in_kept(&mut None, batch).unwrap()
+    }
+}
+
+/// A register kernel by itself, without a component that says the same.
+#[expect(missing_debug_implementations, reason = "for tests")]
+pub struct Kernel {
+    module: Module,
+    plan: Plan,
+    spec: Spec,
+}
+
+impl Kernel {
+    /// Proves that a core module is a kernel and compiles it, for a question of its own columns and parameters.
+    pub fn new(module: &[u8], limits: Limits) -> Result<Self> {
+        let (plan, driver) = proved(module, &limits)?;
+        let module = Module::new(&engine_of_kernels(&limits)?, driver).map_err(|error| not_compiled(&error))?;
+        let spec = plan.spec(limits);
+        Ok(Self { module, plan, spec })
+    }
+
+    /// How the question is asked.
+    #[must_use]
+    pub const fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// A new instance.
+    pub fn start(&self) -> Result<RunningKernel> {
+        Driver::new(&self.module, self.plan.clone(), &self.spec, &Arc::default()).map(RunningKernel)
+    }
+}
+
+/// One instance of a kernel.
+#[expect(missing_debug_implementations, reason = "for tests")]
+pub struct RunningKernel(Driver);
+
+impl RunningKernel {
+    /// Asks about every unit of a batch.
+    pub fn ask_all(&mut self, batch: &[u8], units: usize) -> Result<Vec<Asked>> {
+        self.0.ask_all(batch, units)
     }
 }
 

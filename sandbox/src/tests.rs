@@ -235,7 +235,6 @@ fn the_engines_profile() {
         engine.cranelift_nan_canonicalization = true
         engine.relaxed_simd_deterministic = true
         engine.compiler_inlining = No
-        engine.consume_fuel = true
         engine.epoch_interruption = true
         engine.concurrency_support = false
         engine.shared_memory = false
@@ -246,6 +245,7 @@ fn the_engines_profile() {
         engine.memory_init_cow = true
         engine.generate_address_map = false
         engine.wasm_backtrace_max_frames = None
+        instances.consume_fuel = true
         pool.max_core_instances_per_component = 16
         pool.max_memories_per_component = 1
         pool.max_tables_per_component = 4
@@ -311,21 +311,7 @@ fn the_engines_profile() {
         wasm.cm64 = false
         wasm.cm_implements = false
         wasm.cm_canon_names = false
-        kernel.strategy = Cranelift
-        kernel.cranelift_opt_level = Speed
-        kernel.cranelift_regalloc_algorithm = Backtracking
-        kernel.cranelift_nan_canonicalization = true
-        kernel.compiler_inlining = No
         kernel.consume_fuel = false
-        kernel.epoch_interruption = true
-        kernel.concurrency_support = false
-        kernel.shared_memory = false
-        kernel.max_wasm_stack = 262144
-        kernel.memory_reservation = 4294967296
-        kernel.memory_guard_size = 33554432
-        kernel.guard_before_linear_memory = true
-        kernel.generate_address_map = false
-        kernel.wasm_backtrace_max_frames = None
         kernel.module_bytes_max = 65536
         kernel.work_max = 16384
         kernel.work_of_loop = 128
@@ -380,9 +366,9 @@ fn the_engine_of_kernels_has_its_profile() {
     assert!(!engine.get_consume_fuel() && engine.get_epoch_interruption());
     let printed = profile();
     let has = |line: String| assert!(printed.contains(&format!("{line}\n")), "{line}");
-    has(format!("kernel.max_wasm_stack = {}", engine.get_max_wasm_stack()));
-    has(format!("kernel.memory_reservation = {}", engine.get_memory_reservation()));
-    has(format!("kernel.compiler_inlining = {:?}", engine.get_compiler_inlining()));
+    has(format!("engine.max_wasm_stack = {}", engine.get_max_wasm_stack()));
+    has(format!("engine.memory_reservation = {}", engine.get_memory_reservation()));
+    has(format!("engine.compiler_inlining = {:?}", engine.get_compiler_inlining()));
 }
 
 /// On x86 an invalid operation makes a negative NaN, on ARM a positive one; a guest must not see which.

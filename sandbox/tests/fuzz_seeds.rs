@@ -48,4 +48,4 @@ macro_rules! tests {
     )*};
 }
 
-tests! { answer batch component module }
+tests! { answer batch component kernel module }

@@ -34,8 +34,8 @@ mod sealed {
 #[derive(Clone, Copy, Debug)]
 pub struct Column<'a, C> {
     count: usize,
-    validity: Option<&'a [u8]>,
-    cells: C,
+    pub(crate) validity: Option<&'a [u8]>,
+    pub(crate) cells: C,
 }
 
 impl<'a, C: Cells> Column<'a, C> {

@@ -32,6 +32,8 @@
 //! are checked once by the host and never sent. A wrong position or type is a panic, which in the sandbox makes the
 //! unit contribute nothing. The SDK never copies a column, and holds no state.
 //!
+//! What adds up many numbers does so faster with [`blocked`].
+//!
 //! A question that carries a few numbers from row to row can be a register kernel as well, and is then asked about
 //! millions of rows per second: see [`kernel`]. Without the feature `component`, that is all that is left of the SDK.
 
@@ -53,6 +55,8 @@ mod time;
 
 #[cfg(feature = "component")]
 pub mod analytical;
+#[cfg(feature = "component")]
+pub mod blocked;
 pub mod kernel;
 #[cfg(feature = "component")]
 pub mod list;

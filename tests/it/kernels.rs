@@ -69,11 +69,40 @@ fn a_worker_asks_the_kernel_in_place_of_the_component() {
 #[test]
 fn without_its_proof_a_kernel_is_not_asked() {
     let room = Fixture::new();
-    let spend = room.read("questions/spend.wasm");
-    let keeps = "(module (memory 1) (func (export \"init_0\") (result i64) (i64.load (i32.const 0))))";
-    let component = spend[..spend.len() - section_bytes(&spend)].to_vec();
-    room.write("questions/spend.wasm", &with_kernel(&component, &wat::parse_str(keeps).unwrap()));
+    room.write("questions/spend.wasm", &without_proof(&room.read("questions/spend.wasm")));
     is_spend(&room.released(&room.agreed("spend", SPEND)));
+}
+
+/// Before anyone signs, and on made-up units: in words, and as a field.
+#[test]
+fn people_are_told_whether_a_kernel_runs() {
+    let room = Fixture::new();
+    let spend = room.read("questions/spend.wasm");
+    for (component, is_kernel, words) in [
+        (spend.clone(), true, "runs as a register kernel"),
+        (without_kernel(&spend), false, "runs in an instance per unit"),
+        (without_proof(&spend), false, "runs in an instance per unit: the question's kernel is refused: "),
+    ] {
+        room.write("questions/spend.wasm", &component);
+        let agree = [&["agree", "questions/spend.wasm"], SPEND].concat();
+        let agreement = room.agree("spend", SPEND);
+        for command in [&agree[..], &["try", &agreement, "--units", "100"]] {
+            let text = room.glovebox(command).stdout;
+            assert!(text.contains(words), "{words}: {text}");
+            let json = room.glovebox(&[&["--json"], command].concat()).succeeded();
+            assert_eq!(json["register_kernel"], is_kernel, "{json}");
+            assert_eq!(json["kernel_refusal"].is_string(), words.contains("refused"), "{json}");
+        }
+    }
+}
+
+fn without_kernel(component: &[u8]) -> Vec<u8> {
+    component[..component.len() - section_bytes(component)].to_vec()
+}
+
+fn without_proof(component: &[u8]) -> Vec<u8> {
+    let keeps = "(module (memory 1) (func (export \"init_0\") (result i64) (i64.load (i32.const 0))))";
+    with_kernel(&without_kernel(component), &wat::parse_str(keeps).unwrap())
 }
 
 fn kernel(component: &[u8]) -> Vec<u8> {

@@ -3,6 +3,7 @@
 //! Answers for one household; the host counts the buyers. It never sees a household's identifier.
 
 use glovebox_sdk::analytical::{Contribution, Parameters, Views, question};
+use glovebox_sdk::blocked;
 
 question!(measure);
 
@@ -10,7 +11,7 @@ fn measure(_: &Parameters, views: &Views) -> Vec<Contribution> {
     let [purchases, campaigns] = views.slots();
     let [basket_id, sales_value, income_band] = [0, 1, 2];
 
-    let spend: f64 = purchases.float64(sales_value).values().iter().sum();
+    let spend = blocked::sum(purchases.float64(sales_value).values());
     let mut baskets = purchases.int64(basket_id).values().to_vec();
     baskets.sort_unstable();
     baskets.dedup();

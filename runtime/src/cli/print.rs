@@ -230,9 +230,10 @@ impl Printed {
 
     pub(super) fn rehearsal(rehearsal: &Rehearsal) -> Self {
         let mut text = format!(
-            "{} made-up units; the question failed for {}\n{} of {} fuel per unit on average, {} of {} KiB at most\n",
+            "{} made-up units; the question failed for {}\nit {}\n{} of {} fuel per unit on average, {} of {} KiB at most\n",
             rehearsal.units,
             rehearsal.trapped,
+            rehearsal.asking,
             rehearsal.fuel[0],
             rehearsal.fuel[1],
             rehearsal.memory_bytes[0] >> 10,

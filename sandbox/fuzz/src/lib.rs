@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod batch;
 pub mod component;
+pub mod kernel;
 pub mod module;
 
 use glovebox_sandbox::{Answer, Asked, ColumnType, Denial, Kind, Limits, Question, Reason, Result, Spec};

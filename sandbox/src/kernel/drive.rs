@@ -64,6 +64,18 @@ impl Plan {
             && spec.limits.memory_bytes_per_unit <= BATCH_BYTES_MAX / 2
     }
 
+    /// A question for which the kernel could have been written.
+    #[cfg(feature = "testing")]
+    pub(crate) fn spec(&self, limits: Limits) -> Spec {
+        let value = |scalar: &Scalar| match scalar {
+            Scalar::I32 => Value::Boolean(true),
+            Scalar::I64 => Value::Int64(-7),
+            Scalar::F64 => Value::Float64(0.5),
+        };
+        let slots = vec![self.columns.iter().map(|column| column.kind).collect()];
+        Spec { kind: Kind::Analytical, limits, parameters: self.parameters.iter().map(value).collect(), slots }
+    }
+
     /// What the longest answer takes.
     fn answer_bytes(&self) -> u64 {
         let of_key = |key: &Vec<String>| key.iter().map(|part| size_of::<String>() + part.len()).sum::<usize>();

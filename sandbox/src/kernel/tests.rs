@@ -72,7 +72,7 @@ fn falls_back(component: &[u8], why: &str) {
 #[test]
 fn a_kernel_answers_in_place_of_its_component() {
     let component = with(component(), &kernel("", ""));
-    assert!(register_kernel(&component).unwrap());
+    assert!(register_kernel(&component, &spec(ColumnType::Int64)).unwrap());
     let question = Question::new(&component, spec(ColumnType::Int64), 1).unwrap();
     assert!(question.is_kernel());
     assert_eq!(sum(&question), Some(7.0));
@@ -82,7 +82,7 @@ fn a_kernel_answers_in_place_of_its_component() {
 
 #[test]
 fn a_component_without_a_kernel_is_asked_as_ever() {
-    assert!(!register_kernel(&component()).unwrap());
+    assert!(!register_kernel(&component(), &spec(ColumnType::Int64)).unwrap());
     falls_back(&component(), "no kernel");
 }
 
@@ -90,6 +90,8 @@ fn a_component_without_a_kernel_is_asked_as_ever() {
 fn a_kernel_of_another_question_is_not_asked() {
     let component = with(component(), &kernel("", ""));
     assert!(!Question::new(&component, spec(ColumnType::Timestamp), 1).unwrap().is_kernel());
+    let refused = register_kernel(&component, &spec(ColumnType::Timestamp)).unwrap_err();
+    assert!(refused.fact().ends_with("it was written for other columns, parameters or limits"), "{refused}");
 }
 
 /// A loop has the same parameters for all of its units, and a seed is each unit's own: the component is asked, in an
@@ -144,7 +146,7 @@ fn a_hostile_kernel_never_runs() {
         ("", "(drop (f64.copysign (f64.const 1) (f64.const 1)))", "Unknown"),
     ] {
         let component = with(component(), &kernel(fields, step));
-        let refused = register_kernel(&component).unwrap_err();
+        let refused = register_kernel(&component, &spec(ColumnType::Int64)).unwrap_err();
         assert_eq!(refused.reason(), Reason::ComponentInvalid);
         assert!(refused.fact().contains(class), "{class}: {refused}");
         falls_back(&component, class);
@@ -165,11 +167,11 @@ fn bytes_that_are_no_kernel_are_left_alone() {
     let whole = kernel("", "");
     for bytes in [&b""[..], b"(module)", &large, &whole[..whole.len() - 1], &component()] {
         let component = with(component(), bytes);
-        assert!(register_kernel(&component).is_err());
+        assert!(register_kernel(&component, &spec(ColumnType::Int64)).is_err());
         falls_back(&component, "no kernel");
     }
     let twice = with(with(component(), &kernel("", "")), &kernel("", ""));
-    assert!(register_kernel(&twice).is_err());
+    assert!(register_kernel(&twice, &spec(ColumnType::Int64)).is_err());
     falls_back(&twice, "two kernels");
 }
 

@@ -19,8 +19,9 @@ struct Both {
 impl Both {
     fn new() -> Self {
         let case = example("spend");
-        assert!(register_kernel(&case.component).unwrap());
-        let question = || Question::new(&case.component, spec(&case.manifest, &case.parameters, &limits()), 1).unwrap();
+        let spec = || spec(&case.manifest, &case.parameters, &limits());
+        assert!(register_kernel(&case.component, &spec()).unwrap());
+        let question = || Question::new(&case.component, spec(), 1).unwrap();
         let (kernel, instances) = (question(), question().without_kernel());
         assert!(kernel.is_kernel() && !instances.is_kernel());
         let _tickers = [Ticker::of(&kernel), Ticker::of(&instances)];

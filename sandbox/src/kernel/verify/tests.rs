@@ -1,5 +1,7 @@
 //! Modules from text, and what each is refused for.
 
+use super::module::{GROUPS_SECTION, ROW_SECTION};
+use super::refusal::Forbidden;
 use super::*;
 
 /// One word of state and one value a row, both i64; the answer has one value.
@@ -173,7 +175,15 @@ fn deep_calls_are_refused() {
 
 #[test]
 fn values_that_are_no_numbers_are_refused() {
-    for step in ["(local v128) local.get 0", "(local funcref) local.get 0"] {
+    for step in [
+        "(local v128) local.get 0",
+        "(local funcref) local.get 0",
+        // Code that is never reached may be of any type.
+        "(drop (block (result v128) unreachable)) local.get 0",
+        "(drop (loop (result f32) unreachable)) local.get 0",
+        "(block (result i64 funcref) unreachable) drop",
+        "unreachable (if (param f32) (then drop) (else drop)) local.get 0",
+    ] {
         assert!(matches!(check("", step), Err(Refusal::Type { .. })), "{step}");
     }
     let parameter = "(func $f (param funcref))";
