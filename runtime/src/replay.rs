@@ -15,7 +15,7 @@ use crate::gate;
 use crate::privacy::{self, DestinationKey, HostKey, Setting, UnitSeeds};
 use crate::provision::{self, Resources};
 use crate::random::Random;
-use crate::receipt::{self, Sealed, open_sealed, sealed_path};
+use crate::receipt::{self, SEALED_BYTES_MAX, Sealed, open_sealed, sealed_path};
 use crate::room::sha256_hex;
 use crate::sandbox::{self, Compiled, Grounds, Program, Sandbox};
 
@@ -96,7 +96,7 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
 
 fn read_sealed(dir: &Dir, run_id: &str, sealed_sha256: Option<&str>, identity: &Path) -> Result<Sealed> {
     let expected = sealed_sha256.ok_or_else(|| not_replayable("the run sealed nothing"))?;
-    let bytes = gate::read(dir, &sealed_path(run_id), 1 << 20, Code::NotReplayable)?;
+    let bytes = gate::read(dir, &sealed_path(run_id), SEALED_BYTES_MAX, Code::NotReplayable)?;
     if sha256_hex(&bytes) != expected {
         return Err(not_replayable("the sealed part is not the one that the receipt names"));
     }

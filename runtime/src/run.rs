@@ -133,7 +133,7 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     progress(Step::Provision);
     session.certify(&approved)?;
     let resources = Resources { memory_bytes: request.sort_memory_bytes, threads: cores(request.threads) };
-    if provision::infers_types(&approved) {
+    if snapshot.infers_types() {
         session.begin_to_read()?;
     }
     let opened = provision::provision(approved, session.principal()?, &resources, &snapshot)?;

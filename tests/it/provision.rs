@@ -153,6 +153,54 @@ fn a_view_over_another_partys_file() {
     room.not_agreed("evil", EVIL, "VIEW_UNREADABLE", 3);
 }
 
+/// All files of a folder, from the agreement to what the auditor reads; and one that is no longer of one kind.
+#[test]
+fn a_folder_as_a_source() {
+    let room = Fixture::audited(CONTROLS);
+    room.edit("room.toml", HOUSEHOLDS, "data/retailer/households/");
+    fs::create_dir(room.path("data/retailer/households")).unwrap();
+    fs::rename(room.path(HOUSEHOLDS), room.path("data/retailer/households/2026-01.parquet")).unwrap();
+    let february = "data/retailer/households/2026-02.parquet";
+    write_parquet(&room.path(february), &[("household_id", ints(vec![1])), ("value", floats([1.0].into_iter()))]);
+    let agreement = room.agreed("evil", EVIL);
+    let sources = |receipt: &str| {
+        let sealed = room.sealed(receipt);
+        let of = |source: &serde_json::Value| {
+            let path = source["source"].as_str().unwrap().to_owned();
+            assert_eq!(source["sha256"], crate::support::forge::sha256(&room.read(&path)));
+            path
+        };
+        sealed["sources"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    let released = room.released(&agreement);
+    assert_eq!(sources(&released.receipt), ["data/retailer/households/2026-01.parquet", february]);
+    room.take(&released);
+
+    // New data of the same kind may come: an agreement does not fix the rows.
+    let march = "data/retailer/households/2026-03.parquet";
+    write_parquet(&room.path(march), &[("household_id", ints(vec![2])), ("value", floats([2.0].into_iter()))]);
+    let released = room.released(&agreement);
+    assert_eq!(sources(&released.receipt).len(), 3);
+    room.take(&released);
+
+    write_parquet(&room.path(march), &[("household_id", ints(vec![2])), ("value", ints(vec![2]))]);
+    let refused = room.refused(&agreement, "VIEW_UNREADABLE", 3);
+    assert_eq!(
+        refused.stderr.lines().next().unwrap(),
+        format!(
+            "VIEW_UNREADABLE: source `{march}` of view rows has other columns than \
+             `data/retailer/households/2026-01.parquet`"
+        )
+    );
+    fs::remove_file(room.path(march)).unwrap();
+    room.write("data/retailer/households/2026-03.csv", b"household_id,value\n2,2.0\n");
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+    room.not_agreed("evil", EVIL, "VIEW_UNREADABLE", 3);
+    fs::remove_dir_all(room.path("data/retailer/households")).unwrap();
+    fs::create_dir(room.path("data/retailer/households")).unwrap();
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+}
+
 /// The types of a CSV file are those of its records, so opening it looks at rows: one that changes a type is told like
 /// any other, and charged.
 #[test]

@@ -1,5 +1,7 @@
 //! The stage through its front door, with files in a folder of its own; and its join against a naive one.
 
+mod sources;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -851,7 +853,7 @@ fn projection_and_filters_are_pushed_down_to_the_file() {
     let view = view("v", "SELECT b, a, unit FROM t WHERE a > 3", &[("t", "t.parquet")]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let plan = runtime.block_on(async {
-        let planned = PlannedView::new(&folder.dir, &view, &Share::for_planning()).await.unwrap();
+        let planned = PlannedView::new(&folder.dir, &view, &Share::for_planning(), None).await.unwrap();
         planned.plan(&int_slot(), KeyType::Int64).await.unwrap()
     });
     let plan = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();

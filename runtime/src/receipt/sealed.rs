@@ -17,7 +17,8 @@ use crate::parse;
 use crate::provision::SourceDigest;
 use crate::sandbox::Figures;
 
-const SEALED_BYTES_MAX: u64 = 1 << 20;
+/// The digests of a few thousand files fit into it.
+pub(crate) const SEALED_BYTES_MAX: u64 = 16 << 20;
 /// What is sealed is filled up to this length; the figures of a question with a hundred slots fit into it.
 const PADDED_BYTES: usize = 4 << 10;
 

@@ -15,7 +15,7 @@ use crate::parse;
 pub(crate) struct Source {
     /// The table's name in the SQL.
     pub table: String,
-    /// The file inside the room: `.parquet`, `.csv` or `.arrow`.
+    /// The file inside the room: `.parquet`, `.csv` or `.arrow`. A folder of such files ends in `/`.
     pub path: String,
 }
 
@@ -249,7 +249,7 @@ impl Room {
                     "view {id}: the table name `{table}` is not of the form [a-z0-9._-]{{1,64}}"
                 )));
             }
-            check_path(path)?;
+            check_path(path.strip_suffix('/').unwrap_or(path))?;
             let folder = self.parties.get(&owner).map_or("", |party| &party.folder);
             if !is_below(path, folder) {
                 return Err(invalid(format!(
