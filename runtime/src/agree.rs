@@ -266,6 +266,10 @@ fn write_summary(
     for (bound, slot) in agreement.views.iter().zip(&manifest.slots) {
         let columns = slot.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
         writeln!(text, "  {} ({}'s view {}): {columns}", slot.slot, bound.view.owner, bound.view.id)?;
+        let rules = bound.view.unit_rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if !rules.is_empty() {
+            writeln!(text, "    units by {}, after: {rules}", bound.view.unit)?;
+        }
     }
     for parameter in &agreement.parameters {
         writeln!(text, "  parameter {} = {}", parameter.name, parameter.value)?;

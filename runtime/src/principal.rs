@@ -298,6 +298,7 @@ mod tests {
             id: id.into(),
             owner: owner.into(),
             unit: "unit".into(),
+            unit_rules: Vec::new(),
             learnable_by: Vec::new(),
             lineage: owner.into(),
             sql: format!("SELECT unit FROM {id}"),

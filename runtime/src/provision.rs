@@ -7,6 +7,7 @@
 mod feed;
 mod folder;
 mod join;
+mod normalise;
 mod schema;
 mod session;
 mod sort;

@@ -219,3 +219,51 @@ fn a_row_that_changes_the_types_of_a_csv_file() {
     room.write(csv, rows("").as_bytes());
     room.released(&agreement);
 }
+
+/// One party has addresses as people type them, the other has digests of them that somebody wrote in capitals. Each says
+/// what that is, and they have the same households in common as by number.
+#[test]
+fn two_owners_with_rules_of_their_own_join_on_equal_keys() {
+    let room = Fixture::audited(CONTROLS);
+    let units = |agreement: &str| {
+        let released = room.released(agreement);
+        room.take(&released);
+        room.sealed(&released.receipt)["figures"]["units"].as_u64().unwrap()
+    };
+    let reach = ["--destination", "reports"].as_slice();
+    let by_number = units(&room.agreed("reach", reach));
+    assert!(by_number > 300);
+
+    let rules = |id: &str, rules: &str| {
+        let view = format!("id = \"{id}\"");
+        room.edit("room.toml", &view, &format!("{view}\nunit_rules = {rules}"));
+    };
+    rules("purchases", "[\"email\", \"sha256\"]");
+    room.not_agreed("reach", reach, "COLUMN_TYPE", 3);
+    let typed = "concat(' House.', household_id, '@Example.ORG\t') AS household_id";
+    room.edit("room.toml", "SELECT household_id, basket_id", &format!("SELECT {typed}, basket_id"));
+    let digests = "upper(encode(sha256(concat('house.', household_id, '@example.org')), 'hex')) AS household_id";
+    room.edit(
+        "room.toml",
+        "SELECT household_id, campaign_id, campaign_type",
+        &format!("SELECT {digests}, campaign_type"),
+    );
+    // Without a rule, capitals are other letters.
+    assert_eq!(units(&room.agreed("reach", reach)), 0);
+    rules("campaigns", "[\"hex\"]");
+    let composed = room.glovebox(&[&["agree", "questions/reach.wasm"], reach].concat()).stdout;
+    assert!(composed.contains("  views[slot=\"campaigns\"].view.unit_rules[0]: + \"hex\"\n"), "{composed}");
+    assert!(composed.contains("\n    units by household_id, after: email, sha256\n"), "{composed}");
+    assert_eq!(units(&room.agreed("reach", reach)), by_number);
+
+    // The rules are terms: others are not what was signed.
+    let agreement = room.agreed("reach", reach);
+    room.edit("room.toml", "[\"hex\"]", "[\"trim\"]");
+    room.refused(&agreement, "VIEW_CHANGED", 3);
+    for unknown in ["[\"sha1\"]", "[\"sha256\", \"trim\"]", "[\"phone\"]", "\"trim\""] {
+        let terms = room.read("room.toml");
+        room.edit("room.toml", "[\"trim\"]", unknown);
+        room.refused(&agreement, "ROOM_INVALID", 2);
+        room.write("room.toml", &terms);
+    }
+}

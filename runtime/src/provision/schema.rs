@@ -60,8 +60,12 @@ impl ViewSchema {
             }
         }
         let schema = Self { view: view.id.clone(), unit: view.unit.clone(), columns };
-        if view.is_protected() {
-            schema.key()?;
+        if view.is_protected() && schema.key()? == Some(KeyType::Int64) && !view.unit_rules.is_empty() {
+            return Err(Fault::new(
+                Code::ColumnType,
+                format!("view {} has `unit_rules`, and its unit column `{}` is an integer", view.id, view.unit),
+                "leave the rules out, or CAST the column to VARCHAR in the view's SQL",
+            ));
         }
         Ok(schema)
     }

@@ -1,5 +1,6 @@
 //! The stage through its front door, with files in a folder of its own; and its join against a naive one.
 
+mod keys;
 mod sources;
 
 use std::fs::File;
@@ -153,6 +154,7 @@ fn view(id: &str, sql: &str, sources: &[(&str, &str)]) -> View {
         id: id.into(),
         owner: "owner".into(),
         unit: "unit".into(),
+        unit_rules: Vec::new(),
         learnable_by: Vec::new(),
         lineage: "owner".into(),
         sql: sql.into(),
@@ -664,8 +666,8 @@ fn views_without_rows_or_units_are_refused() {
     check_sql(
         "SELECT CASE WHEN a > 1000 THEN unit END AS unit, a FROM t",
         expect![[r#"
-        UNIT_NULL: the unit column of view v holds nulls only
-        hint: name another unit column, or fill this one"#]],
+        UNIT_NULL: the unit column of view v names nobody in any row
+        hint: name another unit column, fill this one, or look at what the view's `unit_rules` make of it"#]],
     );
     check_file(
         "t.csv",
@@ -678,8 +680,8 @@ fn views_without_rows_or_units_are_refused() {
         "t.csv",
         |folder| folder.csv("t.csv", "unit,a\n,1\n,2\n"),
         expect![[r#"
-        UNIT_NULL: the unit column of view v holds nulls only
-        hint: name another unit column, or fill this one"#]],
+        UNIT_NULL: the unit column of view v names nobody in any row
+        hint: name another unit column, fill this one, or look at what the view's `unit_rules` make of it"#]],
     );
 
     // Optional slots too, though no unit would need them.

@@ -22,13 +22,14 @@ use futures::TryStreamExt;
 
 use super::folder::{Folder, SourceFile};
 use super::join::lookup_rows;
+use super::normalise::normalised;
 use super::schema::{KeyType, ViewSchema, slot_schema, sortable};
 use super::session::{Share, sorters, state};
 use super::sort;
 use super::source::{self, OpenSource};
 use super::{Access, Snapshot};
 use crate::error::{Code, Fault, Result};
-use crate::room::{Join, Slot, View};
+use crate::room::{Join, Slot, UnitRule, View};
 
 /// Aggregates that the engine calls immutable, though they tell which row came first.
 const ORDER_DEPENDENT: [&str; 5] = ["array_agg", "first_value", "last_value", "nth_value", "string_agg"];
@@ -40,6 +41,7 @@ const ALIAS: &str = "view";
 pub(super) struct PlannedView {
     schema: ViewSchema,
     unit: String,
+    unit_rules: Vec<UnitRule>,
     share: Share,
     state: SessionState,
     plan: LogicalPlan,
@@ -68,7 +70,8 @@ impl PlannedView {
         }
         let plan = plan_sql(&state, view).await?;
         let schema = ViewSchema::new(view, plan.schema())?;
-        Ok(Self { schema, unit: view.unit.clone(), share: share.clone(), state, plan, files })
+        let (unit, unit_rules) = (view.unit.clone(), view.unit_rules.clone());
+        Ok(Self { schema, unit, unit_rules, share: share.clone(), state, plan, files })
     }
 
     pub(super) const fn schema(&self) -> &ViewSchema {
@@ -118,7 +121,8 @@ impl PlannedView {
     /// Whether the view has any row at all, and whether it has one with a unit.
     pub(super) async fn has_rows_and_units(&self) -> Result<(bool, bool)> {
         let all = LogicalPlanBuilder::from(self.plan.clone());
-        let with_unit = all.clone().alias(ALIAS).and_then(|rows| rows.filter(column(&self.unit).is_not_null()));
+        let key = self.schema.key()?.unwrap_or(KeyType::Int64);
+        let with_unit = all.clone().alias(ALIAS).and_then(|rows| self.with_unit(rows, key));
         let rows = self.has_any(Ok(all)).await?;
         Ok((rows, rows && self.has_any(with_unit).await?))
     }
@@ -136,15 +140,12 @@ impl PlannedView {
     fn narrowed(&self, slot: &Slot, key: KeyType) -> DataFusionResult<LogicalPlan> {
         let mut rows = LogicalPlanBuilder::from(self.plan.clone()).alias(ALIAS)?;
         // By position: a slot may ask for the unit column too, and names need not differ from the unit's.
-        let mut unit = if slot.join == Join::Lookup { lit(0_i64) } else { cast(&self.unit, key.data_type()) };
-        if slot.join != Join::Lookup {
-            rows = rows.filter(column(&self.unit).is_not_null())?;
-            if key == KeyType::Utf8 {
-                // Space around a text is no part of whose it is, and a text of nothing is no one's.
-                unit = btrim(vec![unit]);
-                rows = rows.filter(unit.clone().not_eq(lit("")))?;
-            }
-        }
+        let unit = if slot.join == Join::Lookup {
+            lit(0_i64)
+        } else {
+            rows = self.with_unit(rows, key)?;
+            self.key(key)
+        };
         for required in slot.columns.iter().filter(|column| !column.nullable) {
             rows = rows.filter(column(&required.name).is_not_null())?;
         }
@@ -155,6 +156,27 @@ impl PlannedView {
             .enumerate()
             .map(|(index, column)| cast(&column.name, sortable(column.kind)).alias(index.to_string()));
         rows.project(std::iter::once(unit).chain(columns))?.build()
+    }
+
+    /// Whose a row is.
+    fn key(&self, key: KeyType) -> Expr {
+        let unit = cast(&self.unit, key.data_type());
+        match key {
+            KeyType::Int64 => unit,
+            // Space around a text is no part of whose it is.
+            KeyType::Utf8 if self.unit_rules.is_empty() => btrim(vec![unit]),
+            KeyType::Utf8 => normalised(&self.unit_rules, btrim(vec![unit])),
+        }
+    }
+
+    /// The rows that are someone's.
+    fn with_unit(&self, rows: LogicalPlanBuilder, key: KeyType) -> DataFusionResult<LogicalPlanBuilder> {
+        let rows = rows.filter(column(&self.unit).is_not_null())?;
+        match key {
+            KeyType::Int64 => Ok(rows),
+            // A text of nothing is no one's, nor is what the rules make no key of.
+            KeyType::Utf8 => rows.filter(self.key(key).not_eq(lit(""))),
+        }
     }
 
     async fn has_any(&self, rows: DataFusionResult<LogicalPlanBuilder>) -> Result<bool> {
