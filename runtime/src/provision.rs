@@ -7,6 +7,7 @@
 mod feed;
 mod folder;
 mod join;
+mod masks;
 mod normalise;
 mod schema;
 mod session;
@@ -35,6 +36,7 @@ use self::view::PlannedView;
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::Approved;
+use crate::privacy::RoomKey;
 use crate::room::{BoundView, Join, Slot, View};
 
 /// One person's (household's, account's) rows.
@@ -84,6 +86,8 @@ pub(crate) struct Resources {
     /// Memory for sorting, over all views; what does not fit is spilled to a private folder.
     pub(crate) memory_bytes: usize,
     pub(crate) threads: usize,
+    /// The key of the pseudonyms that views write.
+    pub(crate) room_key: RoomKey,
 }
 
 /// A file that a view reads, as it was.

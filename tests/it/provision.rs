@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array};
 use serde_json::json;
 
-use crate::support::data::{floats, ints, write_parquet};
+use crate::support::data::{EVIL_HOUSEHOLDS, floats, ints, write_parquet};
 use crate::support::forge::EVIL;
-use crate::support::{CONTROLS, Fixture};
+use crate::support::{CONTROLS, Fixture, Ran};
 
 const HOUSEHOLDS: &str = "data/retailer/households.parquet";
 
@@ -265,5 +265,70 @@ fn two_owners_with_rules_of_their_own_join_on_equal_keys() {
         room.edit("room.toml", "[\"trim\"]", unknown);
         room.refused(&agreement, "ROOM_INVALID", 2);
         room.write("room.toml", &terms);
+    }
+}
+
+/// Rows that a view keeps by a pseudonym of its unit: which, hangs on the key alone.
+const BY_PSEUDONYM: [&str; 2] = ["WHERE value <= 60", "WHERE value <= 60 AND pseudonym(household_id) < '8'"];
+
+/// What the reviewer reads is what runs: the masks stand in the SQL of the agreement, and an auditor's replay, which
+/// knows no key of the host's, comes to the same.
+#[test]
+fn masks_are_what_the_agreement_says_and_what_a_replay_does() {
+    let room = Fixture::audited(CONTROLS);
+    room.edit("room.toml", BY_PSEUDONYM[0], BY_PSEUDONYM[1]);
+    room.edit("room.toml", "household_id, value FROM", "household_id, bucket(value, 10) AS value FROM");
+    let agreement = room.agreed("evil", EVIL);
+    let terms: serde_json::Value =
+        serde_json::from_str(&room.read_text(&format!("{agreement}/agreement.json"))).unwrap();
+    assert_eq!(
+        terms["views"][0]["view"]["sql"],
+        format!("SELECT household_id, bucket(value, 10) AS value FROM households {}", BY_PSEUDONYM[1])
+    );
+    let first = room.released(&agreement);
+    let units = room.sealed(&first.receipt)["figures"]["units"].clone();
+    assert!((1..EVIL_HOUSEHOLDS).contains(&units.as_i64().unwrap()), "{units}");
+    let replay = ["replay", &first.receipt, "--identity", "keys/auditor.txt", "--json"];
+    room.glovebox(&replay).succeeded();
+    // Another run of the room has the same key, also on data that is no repeat.
+    room.take(&first);
+    room.renew_data();
+    let second = room.released(&agreement);
+    assert_eq!((&room.sealed(&second.receipt)["figures"]["units"], &second.json["repeat_of"]), (&units, &json!(null)));
+
+    for (code, mask) in [
+        ("VIEW_INVALID", "mask(value)"),
+        ("VIEW_INVALID", "bucket(value, random())"),
+        ("VIEW_INVALID", "bucket(value)"),
+        ("VIEW_INVALID", "uuid()"),
+        ("COLUMN_TYPE", "generalise(CAST(value AS VARCHAR), 1)"),
+    ] {
+        let terms = room.read("room.toml");
+        room.edit("room.toml", "bucket(value, 10) AS value", &format!("{mask} AS value"));
+        room.not_agreed("evil", EVIL, code, 3);
+        room.refused(&agreement, "VIEW_CHANGED", 3);
+        room.write("room.toml", &terms);
+    }
+}
+
+/// The same question of the same data is another one where values have other names.
+#[test]
+fn another_room_of_the_host_has_other_pseudonyms_and_repeats_no_answer() {
+    for (sql, repeats) in [(BY_PSEUDONYM[0], true), (BY_PSEUDONYM[1], false)] {
+        let first = Fixture::new();
+        let second = Fixture::unsigned(CONTROLS);
+        second.rename("elsewhere");
+        let root = crate::support::forge::sha256(&second.read("registry/1/registry.json"));
+        glovebox::trust_room(&second.dir(), &first.state(), &root).unwrap();
+        for room in [&first, &second] {
+            room.edit("room.toml", BY_PSEUDONYM[0], sql);
+        }
+        let released = first.released(&first.agreed("evil", EVIL));
+        let state = first.state();
+        let run = ["--state", state.to_str().unwrap(), "run", &second.agreed("evil", EVIL), "--json"];
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_glovebox"));
+        let ran = Ran::of(program.current_dir(second.root()).args(run).output().unwrap());
+        let repeat_of = ran.succeeded()["repeat_of"].clone();
+        assert_eq!(repeat_of, if repeats { released.json["run_id"].clone() } else { json!(null) });
     }
 }

@@ -86,6 +86,19 @@ impl Fixture {
         room
     }
 
+    /// Begins a room that nobody has signed yet anew, under another name.
+    pub(crate) fn rename(&self, id: &str) {
+        self.edit("room.toml", "id = \"grocery\"", &format!("id = \"{id}\""));
+        for folder in ["registry", "keys"] {
+            fs::remove_dir_all(self.path(folder)).expect("a folder");
+        }
+        for (party, person) in PEOPLE {
+            self.draft_key(party, person);
+        }
+        self.draft_service("retailer", "host", "runtime");
+        self.sign_registry();
+    }
+
     /// Makes a person's key, and lets the parties sign the registry that has it.
     pub(crate) fn new_key(&self, party: &str, person: &str) {
         self.draft_key(party, person);

@@ -189,6 +189,6 @@ fn widens(from: &DataType, to: ColumnType) -> bool {
     }
 }
 
-const fn is_text(kind: &DataType) -> bool {
+pub(super) const fn is_text(kind: &DataType) -> bool {
     matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }

@@ -1,6 +1,7 @@
 //! The stage through its front door, with files in a folder of its own; and its join against a naive one.
 
 mod keys;
+mod masked;
 mod sources;
 
 use std::fs::File;
@@ -34,9 +35,10 @@ use super::view::PlannedView;
 use super::{Resources, Unit, UnitKey, describe, open};
 use crate::error::Result;
 use crate::files;
+use crate::privacy::RoomKey;
 use crate::room::{BoundView, Column, ColumnType, Join, Slot, Source, View};
 
-const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2 };
+const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2, room_key: RoomKey::none() };
 
 /// A room's folder, with a symlinked secret outside of it.
 struct Folder {
@@ -888,10 +890,10 @@ fn little_memory_spills_and_gives_the_same_units() {
     let view = view("v", "SELECT * FROM t", &[("t", "t.parquet")]);
     let slot = slot("s", Join::Required, &[("a", ColumnType::Int64), ("b", ColumnType::Utf8)]);
     let bound = [(view.clone(), slot.clone()), (view, slot)];
-    let plenty = folder.units(&bound, 5, Resources { memory_bytes: 2 << 30, threads: 3 }).unwrap();
+    let plenty = folder.units(&bound, 5, Resources { memory_bytes: 2 << 30, threads: 3, ..MEMORY }).unwrap();
     assert_eq!(plenty.len(), 50_021);
     for memory_bytes in [8 << 20, 80 << 20] {
-        let little = folder.units(&bound, 5, Resources { memory_bytes, threads: 3 }).unwrap();
+        let little = folder.units(&bound, 5, Resources { memory_bytes, threads: 3, ..MEMORY }).unwrap();
         assert!(plenty == little);
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Sealed {
     pub(crate) finished_at: String,
     /// The key of a list's pseudonyms, in hex.
     pub(crate) destination_key: String,
+    /// The key of the pseudonyms that views write, in hex.
+    pub(crate) room_key: String,
     /// How many slots the question has.
     pub(crate) slots: usize,
     /// None where the run ended before they were known.
@@ -65,6 +67,7 @@ impl Sealed {
             run_id: self.run_id.clone(),
             seed: self.seed.clone(),
             destination_key: self.destination_key.clone(),
+            room_key: self.room_key.clone(),
             started_at: self.started_at.clone(),
             finished_at: self.finished_at.clone(),
             slots: self.slots,
@@ -158,6 +161,7 @@ mod tests {
                     run_id,
                     seed,
                     destination_key: "22".repeat(32),
+                    room_key: "44".repeat(32),
                     started_at: time(),
                     finished_at: time(),
                     slots: 64,
