@@ -624,7 +624,7 @@ fn compose(room: &Path, args: &AgreeArgs) -> anyhow::Result<Printed> {
     };
     let composed = agree(&open_room(room)?, &proposal, Clock::System.now(), &mut Random::from_os()?)?;
     Ok(Printed::done(
-        json!({"agreement": composed.folder, "agreement_id": composed.agreement_id, "needs": composed.needs}),
+        json!({"agreement": composed.folder, "agreement_id": composed.agreement_id, "needs": composed.needs, "across_units": composed.across_units}),
         format!("{}\nagreement {}\nid {}", composed.summary(), composed.folder, composed.agreement_id),
     ))
 }

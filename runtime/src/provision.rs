@@ -4,6 +4,7 @@
 //! read and sorted before the first unit is handed on. Memory is bounded by [`Resources`], never by the input. Nothing
 //! here may show one unit's rows under another unit's key, or put a row or an identifier into an error.
 
+mod across;
 mod feed;
 mod folder;
 mod join;

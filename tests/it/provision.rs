@@ -332,3 +332,20 @@ fn another_room_of_the_host_has_other_pseudonyms_and_repeats_no_answer() {
         assert_eq!(repeat_of, if repeats { released.json["run_id"].clone() } else { json!(null) });
     }
 }
+
+/// People who sign are told where the promise rests on the SQL that they read.
+#[test]
+fn a_view_that_computes_across_units_is_named_when_it_is_agreed_on() {
+    let room = Fixture::new();
+    let note = "\nThe SQL of view rows may compute one household's rows from another's: what is promised protects its rows \
+                as they come out, and what one of them tells of other households is its owner's own doing.\n";
+    for (condition, views) in
+        [("value <= 60", json!([])), ("value <= 60 AND value < (SELECT avg(value) FROM households)", json!(["rows"]))]
+    {
+        room.edit("room.toml", "WHERE value <= 60", &format!("WHERE {condition}"));
+        let composed = room.glovebox(&[&["agree", "questions/evil.wasm"], EVIL].concat());
+        assert_eq!(composed.stdout.contains(note), views != json!([]), "{}", composed.stdout);
+        let json = room.glovebox(&[&["agree", "questions/evil.wasm", "--json"], EVIL].concat()).succeeded();
+        assert_eq!(json["across_units"], views);
+    }
+}

@@ -7,8 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::DFSchema;
+use datafusion::logical_expr::LogicalPlan;
 
+use super::across::computes_across_units;
 use crate::error::{Code, Fault, Result};
 use crate::room::{Column, ColumnType, Slot, View, sha256_hex};
 
@@ -43,13 +44,14 @@ pub(crate) struct ViewSchema {
     view: String,
     unit: String,
     columns: Vec<(String, DataType)>,
+    across_units: bool,
 }
 
 impl ViewSchema {
-    /// Takes over the columns of a plan; refuses two of one name, and a unit column that is missing or no key.
-    pub(super) fn new(view: &View, schema: &DFSchema) -> Result<Self> {
+    /// Takes over what a plan comes to; refuses two of one name, and a unit column that is missing or no key.
+    pub(super) fn new(view: &View, plan: &LogicalPlan) -> Result<Self> {
         let columns: Vec<_> =
-            schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
+            plan.schema().fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
         for (index, (name, _)) in columns.iter().enumerate() {
             if columns[..index].iter().any(|(earlier, _)| earlier == name) {
                 return Err(Fault::new(
@@ -59,7 +61,8 @@ impl ViewSchema {
                 ));
             }
         }
-        let schema = Self { view: view.id.clone(), unit: view.unit.clone(), columns };
+        let across_units = view.is_protected() && computes_across_units(plan, &view.unit);
+        let schema = Self { view: view.id.clone(), unit: view.unit.clone(), columns, across_units };
         if view.is_protected() && schema.key()? == Some(KeyType::Int64) && !view.unit_rules.is_empty() {
             return Err(Fault::new(
                 Code::ColumnType,
@@ -78,6 +81,11 @@ impl ViewSchema {
     /// Names and types, in order.
     pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, String)> {
         self.columns.iter().map(|(name, kind)| (name.as_str(), kind.to_string()))
+    }
+
+    /// Whether the SQL may compute one unit's rows from another's.
+    pub(crate) const fn computes_across_units(&self) -> bool {
+        self.across_units
     }
 
     /// SHA-256 over names and types in order, in hex: over the JSON list of `[name, type]`.

@@ -1,5 +1,6 @@
 //! The stage through its front door, with files in a folder of its own; and its join against a naive one.
 
+mod across;
 mod keys;
 mod masked;
 mod sources;

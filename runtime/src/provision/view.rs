@@ -69,7 +69,7 @@ impl PlannedView {
             source.register(&state, view).await?;
         }
         let plan = plan_sql(&state, view).await?;
-        let schema = ViewSchema::new(view, plan.schema())?;
+        let schema = ViewSchema::new(view, &plan)?;
         let (unit, unit_rules) = (view.unit.clone(), view.unit_rules.clone());
         Ok(Self { schema, unit, unit_rules, share: share.clone(), state, plan, files })
     }
