@@ -7,9 +7,11 @@
 mod across;
 mod feed;
 mod folder;
+mod footer;
 mod join;
 mod masks;
 mod normalise;
+mod records;
 mod schema;
 mod session;
 mod sort;

@@ -1,5 +1,7 @@
 //! Step 2 from outside: views that are not what the question needs. What a view may be is tested beside the code.
 
+mod files;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! Types are only ever widened without loss; the one exception is a timestamp, which is cut to microseconds. Whatever
 //! is not listed here is refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,15 +49,19 @@ pub(crate) struct ViewSchema {
 }
 
 impl ViewSchema {
-    /// Takes over what a plan comes to; refuses two of one name, and a unit column that is missing or no key.
+    /// Takes over what a plan comes to; refuses two columns of one name, also but for its case, and a unit column that is
+    /// missing or no key.
     pub(super) fn new(view: &View, plan: &LogicalPlan) -> Result<Self> {
         let columns: Vec<_> =
             plan.schema().fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
-        for (index, (name, _)) in columns.iter().enumerate() {
-            if columns[..index].iter().any(|(earlier, _)| earlier == name) {
+        let mut names = BTreeMap::new();
+        for (name, _) in &columns {
+            // Names that differ by case alone are not told apart by who reads the SQL.
+            if let Some(earlier) = names.insert(name.to_lowercase(), name) {
+                let but = if earlier == name { "" } else { ", but for their case" };
                 return Err(Fault::new(
                     Code::ViewInvalid,
-                    format!("view {} has two columns of the name `{}`", view.id, name.escape_debug()),
+                    format!("view {} has two columns of the name `{}`{but}", view.id, name.escape_debug()),
                     "give one of them another name with AS",
                 ));
             }

@@ -3,10 +3,10 @@
 //! A folder is listed once and its files are opened then, so that what was listed is what is digested and read. Nothing
 //! in it is passed over but folders and hidden files: what cannot be read is refused, not left out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -14,11 +14,16 @@ use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTable
 use datafusion::execution::session_state::SessionState;
 
 use super::folder::{SourceFile, Stamp, URL};
-use super::table::{FileTable, TableFile};
+use super::footer;
+use super::records::RECORD_BYTES_MAX;
+use super::table::{FileTable, Malformed, TableFile};
 use super::view::internal;
 use super::{Access, Snapshot, SourceDigest};
 use crate::error::{Code, Fault, Result};
 use crate::room::View;
+
+/// Columns of a file, also of those that no one asks for.
+pub(super) const COLUMNS_MAX: usize = 4_096;
 
 /// Files of a folder: each stays open as long as its view is read.
 const FOLDER_FILES_MAX: usize = 256;
@@ -160,8 +165,11 @@ impl OpenSource {
         let options = ListingOptions::new(Arc::new(format));
         let (mut urls, mut schemas) = (Vec::new(), Vec::new());
         for open in &self.files {
+            if !footer::is_sound(&open.file) {
+                return Err(malformed(view, open, Malformed::File));
+            }
             let url = ListingTableUrl::parse(format!("{URL}/{}", open.name)).map_err(|error| internal(view, &error))?;
-            schemas.push(options.infer_schema(state, &url).await.map_err(|_| malformed(view, open))?);
+            schemas.push(options.infer_schema(state, &url).await.map_err(|_| malformed(view, open, Malformed::File))?);
             urls.push(url);
         }
         let schema = self.common_schema(view, &schemas)?;
@@ -172,10 +180,9 @@ impl OpenSource {
     fn table(
         &self,
         view: &View,
-        read: impl Fn(Arc<SourceFile>) -> std::result::Result<TableFile, ArrowError>,
+        read: impl Fn(Arc<SourceFile>) -> std::result::Result<TableFile, Malformed>,
     ) -> Result<FileTable> {
-        // The error of a CSV file may quote a record.
-        let read = |open: &OpenFile| read(Arc::clone(&open.file)).map_err(|_| malformed(view, open));
+        let read = |open: &OpenFile| read(Arc::clone(&open.file)).map_err(|why| malformed(view, open, why));
         let files = self.files.iter().map(read).collect::<Result<Vec<_>>>()?;
         let schemas: Vec<_> = files.iter().map(TableFile::schema).collect();
         Ok(FileTable::new(self.common_schema(view, &schemas)?, files))
@@ -184,9 +191,7 @@ impl OpenSource {
     /// The one schema of all files. Whether a column may be null, and what else a file says of it, need not be the same.
     fn common_schema(&self, view: &View, schemas: &[SchemaRef]) -> Result<SchemaRef> {
         let Some((first, others)) = schemas.split_first() else { return Ok(Arc::new(Schema::empty())) };
-        if first.fields().is_empty() {
-            return Err(unreadable(view, &self.files[0].path, "has no columns"));
-        }
+        check_columns(first).map_err(|why| unreadable(view, &self.files[0].path, why))?;
         for (other, open) in others.iter().zip(&self.files[1..]) {
             if !columns(first).eq(columns(other)) {
                 return Err(Fault::new(
@@ -209,12 +214,32 @@ impl OpenSource {
     }
 }
 
+fn check_columns(schema: &Schema) -> Result<(), String> {
+    if schema.fields().is_empty() {
+        return Err("has no columns".into());
+    }
+    if schema.fields().len() > COLUMNS_MAX {
+        return Err(format!("has more than {COLUMNS_MAX} columns"));
+    }
+    let mut names = BTreeSet::new();
+    match columns(schema).find(|(name, _)| !names.insert(*name)) {
+        Some((twice, _)) => Err(format!("has two columns of the name `{}`", twice.escape_debug())),
+        None => Ok(()),
+    }
+}
+
 fn columns(schema: &Schema) -> impl Iterator<Item = (&String, &arrow::datatypes::DataType)> {
     schema.fields().iter().map(|field| (field.name(), field.data_type()))
 }
 
-fn malformed(view: &View, open: &OpenFile) -> Fault {
-    unreadable(view, &open.path, "is not a readable file of its kind")
+fn malformed(view: &View, open: &OpenFile, why: Malformed) -> Fault {
+    match why {
+        Malformed::File => unreadable(view, &open.path, "is not a readable file of its kind"),
+        Malformed::Record => {
+            let why = format!("has a record of more than {RECORD_BYTES_MAX} bytes or {COLUMNS_MAX} fields");
+            unreadable(view, &open.path, why)
+        }
+    }
 }
 
 fn unreadable(view: &View, path: &str, why: impl AsRef<str>) -> Fault {

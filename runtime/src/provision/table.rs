@@ -27,9 +27,13 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream;
 
 use super::folder::SourceFile;
+use super::records::Records;
 
 /// How many records of a CSV file decide the types of its columns.
 const CSV_INFERENCE_RECORDS: usize = 10_000;
+
+/// How many records of a CSV file are held at a time, however long they are.
+const CSV_BATCH_RECORDS: usize = 1_024;
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
@@ -48,6 +52,14 @@ pub(super) struct TableFile {
     format: Format,
 }
 
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Malformed {
+    File,
+    /// It has a record that is too long.
+    Record,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Format {
     Csv,
@@ -56,15 +68,19 @@ enum Format {
 
 impl TableFile {
     /// Comma-separated, quoted with `"`, with a header; an empty field is null. Types are those of the first records.
-    pub(super) fn csv(file: Arc<SourceFile>) -> Result<Self, ArrowError> {
-        let reader = Positional::new(Arc::clone(&file));
-        let (schema, _) = csv_format().infer_schema(reader, Some(CSV_INFERENCE_RECORDS))?;
+    pub(super) fn csv(file: Arc<SourceFile>) -> Result<Self, Malformed> {
+        let mut records = Records::new(Positional::new(Arc::clone(&file)));
+        let inferred = csv_format().infer_schema(&mut records, Some(CSV_INFERENCE_RECORDS));
+        // The error may quote a record.
+        let (schema, _) =
+            inferred.map_err(|_| if records.is_beyond() { Malformed::Record } else { Malformed::File })?;
         Ok(Self { file, schema: Arc::new(schema), format: Format::Csv })
     }
 
     /// An Arrow IPC file, of which the footer is read.
-    pub(super) fn arrow(file: Arc<SourceFile>) -> Result<Self, ArrowError> {
-        let reader = ipc::reader::FileReader::try_new(Positional::new(Arc::clone(&file)), None)?;
+    pub(super) fn arrow(file: Arc<SourceFile>) -> Result<Self, Malformed> {
+        let reader = ipc::reader::FileReader::try_new(Positional::new(Arc::clone(&file)), None);
+        let reader = reader.map_err(|_| Malformed::File)?;
         Ok(Self { schema: reader.schema(), format: Format::Arrow { batches: reader.num_batches() }, file })
     }
 
@@ -89,8 +105,9 @@ impl TableFile {
         match run {
             Run::Csv => {
                 let reader = csv::ReaderBuilder::new(Arc::clone(&self.schema)).with_format(csv_format());
+                let rows_max = rows_max.min(CSV_BATCH_RECORDS);
                 let reader = reader.with_projection(projection.to_vec()).with_batch_size(rows_max);
-                Ok(Box::new(reader.build(file)?))
+                Ok(Box::new(reader.build(Records::new(file))?))
             }
             Run::Arrow(batches) => {
                 let mut reader = ipc::reader::FileReader::try_new(file, Some(projection.to_vec()))?;

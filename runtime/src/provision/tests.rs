@@ -554,7 +554,7 @@ fn unreadable_sources_are_refused() {
         "t.parquet",
         cut(0),
         expect![[r#"
-        VIEW_UNREADABLE: source `t.parquet` of view v has no columns
+        VIEW_UNREADABLE: source `t.parquet` of view v is not a readable file of its kind
         hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
     );
     check_file(
