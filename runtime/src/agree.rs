@@ -59,6 +59,8 @@ pub struct Composed {
     pub needs: Vec<String>,
     /// How units are asked.
     pub asking: Asking,
+    /// The views whose SQL may compute one unit's rows from another's.
+    pub across_units: Vec<String>,
     summary: String,
 }
 
@@ -75,7 +77,7 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
     let room = gate::read_room(dir)?;
     let chain = Chain::read(dir, &room.id)?;
     let (component, manifest_bytes, manifest) = gate::read_question(dir, proposal.component, proposal.manifest)?;
-    let views = bind_views(dir, &room, &manifest, proposal.bindings)?;
+    let (views, across_units) = bind_views(dir, &room, &manifest, proposal.bindings)?;
     let parameters = bind_parameters(&manifest, proposal.parameters)?;
     let destination = room.destination(proposal.destination).cloned().ok_or_else(|| {
         let known = room.destination_ids().collect::<Vec<_>>().join(", ");
@@ -129,12 +131,19 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
     })?;
     let parameters = gate::read_parameters(&agreement, &manifest)?;
     let asking = Asking::of(&component, &spec(&manifest, &parameters, &agreement.limits));
-    let summary = summarise(&agreement, &manifest, &asking, replaced.as_ref())?;
+    let summary = summarise(&agreement, &manifest, &asking, &across_units, replaced.as_ref())?;
     let needs = agreement.required_parties().into_iter().map(str::to_owned).collect();
-    Ok(Composed { folder, agreement_id: sha256_hex(&bytes), needs, asking, summary })
+    Ok(Composed { folder, agreement_id: sha256_hex(&bytes), needs, asking, across_units, summary })
 }
 
-fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, String)]) -> Result<Vec<BoundView>> {
+/// Binds each slot to a view; also names the views that may compute across units.
+fn bind_views(
+    dir: &Dir,
+    room: &Room,
+    manifest: &Manifest,
+    bindings: &[(String, String)],
+) -> Result<(Vec<BoundView>, Vec<String>)> {
+    let mut across_units = Vec::new();
     let is_slot = |name: &str| manifest.slots.iter().any(|slot| slot.slot == name);
     if let Some((unknown, _)) = bindings.iter().find(|(slot, _)| !is_slot(slot)) {
         let slots = manifest.slots.iter().map(|slot| slot.slot.as_str()).collect::<Vec<_>>().join(", ");
@@ -143,7 +152,7 @@ fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, 
     if let Some(twice) = first_repeated(bindings) {
         return Err(slot_fault(format!("slot {twice} is bound twice"), "bind each slot to one view".into()));
     }
-    let bind = |slot: &crate::room::Slot| {
+    let mut bind = |slot: &crate::room::Slot| {
         let named = bindings.iter().find(|(name, _)| *name == slot.slot).map_or(&slot.slot, |(_, view)| view);
         let view = room.view(named).cloned().ok_or_else(|| {
             let views = room.view_ids().collect::<Vec<_>>().join(", ");
@@ -155,10 +164,14 @@ fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, 
         let schema = provision::describe(dir, &view)?;
         // What would be refused at every run is refused before people read and sign it.
         schema.check_slot(slot)?;
+        if schema.computes_across_units() && !across_units.contains(&view.id) {
+            across_units.push(view.id.clone());
+        }
         let (definition_sha256, schema_sha256) = (view.sha256(), schema.sha256());
         Ok(BoundView { slot: slot.slot.clone(), view, definition_sha256, schema_sha256, columns: slot.columns.clone() })
     };
-    manifest.slots.iter().map(bind).collect()
+    let views = manifest.slots.iter().map(&mut bind).collect::<Result<_>>()?;
+    Ok((views, across_units))
 }
 
 /// A name that is given more than once: a reader of the command could not tell which one counts.
@@ -252,12 +265,14 @@ fn summarise(
     agreement: &Agreement,
     manifest: &Manifest,
     asking: &Asking,
+    across_units: &[String],
     replaced: Option<&Replaced>,
 ) -> Result<String> {
     let mut text = String::new();
     let mechanism = Mechanism::new(manifest, &agreement.controls);
     // Writing to a string cannot fail.
     let _ = write_summary(&mut text, agreement, manifest, asking, &mechanism, agreement.window()?);
+    let _ = write_across_units(&mut text, agreement, across_units);
     if let Some(replaced) = replaced {
         let _ = write_changes(&mut text, &replaced.agreement, agreement);
     }
@@ -277,6 +292,10 @@ fn write_summary(
     for (bound, slot) in agreement.views.iter().zip(&manifest.slots) {
         let columns = slot.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
         writeln!(text, "  {} ({}'s view {}): {columns}", slot.slot, bound.view.owner, bound.view.id)?;
+        let rules = bound.view.unit_rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if !rules.is_empty() {
+            writeln!(text, "    units by {}, after: {rules}", bound.view.unit)?;
+        }
     }
     for parameter in &agreement.parameters {
         writeln!(text, "  parameter {} = {}", parameter.name, parameter.value)?;
@@ -327,6 +346,18 @@ fn write_summary(
     )?;
     let parties = agreement.required_parties().into_iter().collect::<Vec<_>>().join(", ");
     writeln!(text, "Needs the approval of: {parties}.")
+}
+
+/// What a view's own SQL does is not in the host's hand.
+fn write_across_units(text: &mut String, agreement: &Agreement, across_units: &[String]) -> std::fmt::Result {
+    across_units.iter().try_for_each(|view| {
+        writeln!(
+            text,
+            "The SQL of view {view} may compute one {unit}'s rows from another's: what is promised protects its rows as \
+             they come out, and what one of them tells of other {unit}s is its owner's own doing.",
+            unit = agreement.unit
+        )
+    })
 }
 
 /// Nonce, window and revision differ by themselves; the rest is what people have to look at again.

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, Approved, Chain, Inquiry};
 use crate::journal::Facts;
-use crate::privacy::{HostKey, Noise, Setting, Tally, UnitSeeds};
+use crate::privacy::{HostKey, Noise, RoomKey, Setting, Tally, UnitSeeds};
 use crate::provision::{self, Resources, Unit};
 use crate::random::Random;
 use crate::receipt::Trace;
@@ -24,7 +24,7 @@ use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
 pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<f64> {
     let dir = crate::open_room(room)?;
     let approved = admit(&dir, agreement)?;
-    let resources = Resources { memory_bytes: 1 << 30, threads: 1 };
+    let resources = Resources { memory_bytes: 1 << 30, threads: 1, room_key: RoomKey::none() };
     let (program, compiled) = (Program::at(worker), Compiled::none());
     let seeds = &UnitSeeds::of_run(&[7; 32]);
     let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };

@@ -627,6 +627,7 @@ fn compose(room: &Path, args: &AgreeArgs) -> anyhow::Result<Printed> {
     json["agreement"] = json!(composed.folder);
     json["agreement_id"] = json!(composed.agreement_id);
     json["needs"] = json!(composed.needs);
+    json["across_units"] = json!(composed.across_units);
     let text = format!("{}\nagreement {}\nid {}", composed.summary(), composed.folder, composed.agreement_id);
     Ok(Printed::done(json, text))
 }

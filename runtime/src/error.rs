@@ -143,7 +143,7 @@ codes! {
     ViewUnreadable = "VIEW_UNREADABLE" "a source of a view cannot be opened or read to its end",
     ColumnMissing = "COLUMN_MISSING" "a view lacks a column that the question needs",
     ColumnType = "COLUMN_TYPE" "a view's column has another type than the question needs",
-    UnitNull = "UNIT_NULL" "the unit column of a view holds nulls only",
+    UnitNull = "UNIT_NULL" "the unit column of a view names nobody in any row",
     ViewEmpty = "VIEW_EMPTY" "a view has no rows",
     }
     Sandbox {

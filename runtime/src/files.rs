@@ -95,6 +95,23 @@ pub(crate) fn list(dir: &Dir, folder: &str, ending: &str) -> io::Result<Vec<Stri
     Ok(names)
 }
 
+/// The names of all that lies in a folder but for folders and hidden files, in order; cut after so many.
+pub(crate) fn list_all(folder: &Dir, max: usize) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in folder.entries()? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().map_err(|_| io::Error::other("a name in it is not UTF-8"))?;
+        if !name.starts_with('.') && !entry.file_type()?.is_dir() {
+            names.push(name);
+        }
+        if names.len() == max {
+            break;
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Whether a file may take the place of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {

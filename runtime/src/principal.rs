@@ -244,21 +244,44 @@ impl OwnerFolder {
         })?;
         Ok(Self { path: path.into(), dir, views: Vec::new() })
     }
+
+    /// A path of the room as it is called in this folder.
+    fn inner<'a>(&self, path: &'a str) -> io::Result<&'a str> {
+        let inner = path.strip_prefix(&self.path).and_then(|rest| rest.strip_prefix('/'));
+        inner.filter(|inner| is_inner_path(inner)).ok_or_else(|| denied("the file is not in its owner's folder"))
+    }
 }
 
 /// A principal opens the approved views alone, and a party's files through that party's folder alone.
 impl Access for RunPrincipal {
     fn open(&self, view: &View, path: &str) -> io::Result<File> {
-        let denied = |why: &str| io::Error::new(io::ErrorKind::PermissionDenied, why);
+        let folder = self.folder_of(view)?;
+        files::open_file(&folder.dir, folder.inner(path)?)
+    }
+
+    fn list(&self, view: &View, path: &str, max: usize) -> io::Result<Vec<String>> {
+        let folder = self.folder_of(view)?;
+        if path == folder.path {
+            return files::list_all(&folder.dir, max);
+        }
+        files::list_all(&files::open_folder(&folder.dir, folder.inner(path)?)?, max)
+    }
+}
+
+impl RunPrincipal {
+    /// The folder of a granted view's owner.
+    fn folder_of(&self, view: &View) -> io::Result<&OwnerFolder> {
         let folder =
             self.folders.get(&view.owner).ok_or_else(|| denied("the run's principal acts for no such party"))?;
         if !folder.views.contains(view) {
             return Err(denied("the run's principal may not open this view"));
         }
-        let inner = path.strip_prefix(&folder.path).and_then(|rest| rest.strip_prefix('/'));
-        let inner = inner.filter(|inner| is_inner_path(inner));
-        files::open_file(&folder.dir, inner.ok_or_else(|| denied("the file is not in its owner's folder"))?)
+        Ok(folder)
     }
+}
+
+fn denied(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 #[cfg(test)]
@@ -275,6 +298,7 @@ mod tests {
             id: id.into(),
             owner: owner.into(),
             unit: "unit".into(),
+            unit_rules: Vec::new(),
             learnable_by: Vec::new(),
             lineage: owner.into(),
             sql: format!("SELECT unit FROM {id}"),
@@ -337,6 +361,27 @@ mod tests {
         for (view, path) in [(&rows, "data/retailer/rows.csv"), (&campaigns, "data/brand/campaigns.csv")] {
             assert!(principal.open(view, path).is_ok(), "{path}");
         }
+    }
+
+    /// A party's whole folder, and one inside of it; never another's, nor through a link to it.
+    #[test]
+    fn a_principal_lists_the_granted_views_folders() {
+        let (room, dir) = room();
+        let rows = view("rows", "retailer");
+        let principal = principal(&dir, std::slice::from_ref(&rows));
+        fs::create_dir(room.path().join("data/retailer/months")).unwrap();
+        fs::write(room.path().join("data/retailer/months/may.csv"), "").unwrap();
+        let list = |path: &str| principal.list(&rows, path, 9);
+        assert_eq!(list("data/retailer").unwrap(), ["other.csv", "rows.csv"]);
+        assert_eq!(list("data/retailer/months").unwrap(), ["may.csv"]);
+        assert_eq!(principal.list(&rows, "data/retailer", 1).unwrap().len(), 1);
+        for path in ["data/brand", "data/retailer/../brand", "data", "data/retailer/", ""] {
+            assert_eq!(list(path).unwrap_err().to_string(), "the file is not in its owner's folder", "{path}");
+        }
+        std::os::unix::fs::symlink("../brand", room.path().join("data/retailer/link")).unwrap();
+        assert!(list("data/retailer/link").is_err());
+        let campaigns = view("campaigns", "brand");
+        assert!(principal.list(&campaigns, "data/brand", 9).is_err());
     }
 
     #[test]

@@ -44,7 +44,7 @@ use list::ListTally;
 pub(crate) use mechanism::Mechanism;
 pub use mechanism::{Cost, MeasureNoise};
 pub(crate) use noise::Noise;
-pub(crate) use pseudonym::DestinationKey;
+pub(crate) use pseudonym::{DestinationKey, RoomKey};
 pub(crate) use setting::Setting;
 pub(crate) use unit_seeds::UnitSeeds;
 

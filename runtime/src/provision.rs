@@ -4,12 +4,18 @@
 //! read and sorted before the first unit is handed on. Memory is bounded by [`Resources`], never by the input. Nothing
 //! here may show one unit's rows under another unit's key, or put a row or an identifier into an error.
 
+mod across;
 mod feed;
 mod folder;
+mod footer;
 mod join;
+mod masks;
+mod normalise;
+mod records;
 mod schema;
 mod session;
 mod sort;
+mod source;
 mod table;
 mod view;
 
@@ -33,6 +39,7 @@ use self::view::PlannedView;
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::Approved;
+use crate::privacy::RoomKey;
 use crate::room::{BoundView, Join, Slot, View};
 
 /// One person's (household's, account's) rows.
@@ -82,6 +89,8 @@ pub(crate) struct Resources {
     /// Memory for sorting, over all views; what does not fit is spilled to a private folder.
     pub(crate) memory_bytes: usize,
     pub(crate) threads: usize,
+    /// The key of the pseudonyms that views write.
+    pub(crate) room_key: RoomKey,
 }
 
 /// A file that a view reads, as it was.
@@ -103,9 +112,16 @@ impl Snapshot {
         self.0.iter().map(|(digest, _)| digest.clone()).collect()
     }
 
-    fn stamp(&self, view: &str, source: &str) -> Option<Stamp> {
-        let found = self.0.iter().find(|(digest, _)| digest.view == view && digest.source == source);
-        found.map(|(_, stamp)| *stamp)
+    /// Whether a view's files are those that were digested: all of them, unchanged, and no other.
+    fn is_of(&self, view: &str, files: &[(&str, Stamp)]) -> bool {
+        let digested = self.0.iter().filter(|(digest, _)| digest.view == view);
+        let known: Vec<_> = digested.map(|(digest, stamp)| (digest.source.as_str(), *stamp)).collect();
+        files.iter().all(|file| known.contains(file)) && known.iter().all(|file| files.contains(file))
+    }
+
+    /// Whether opening the views looks at rows already: the types of a CSV file are those of its records.
+    pub(crate) fn infers_types(&self) -> bool {
+        self.0.iter().any(|(digest, _)| digest.source.ends_with(".csv"))
     }
 }
 
@@ -113,7 +129,7 @@ impl Snapshot {
 pub(crate) fn snapshot(approved: &Approved, access: &dyn Access) -> Result<Snapshot> {
     let mut files = Vec::new();
     for (bound, _) in approved.bound() {
-        files.extend(view::digest(access, &bound.view)?);
+        files.extend(source::digest(access, &bound.view)?);
     }
     Ok(Snapshot(files))
 }
@@ -142,6 +158,9 @@ pub(crate) struct Provisioned {
 pub(crate) trait Access {
     /// Opens a source of a view, without following any symlink.
     fn open(&self, view: &View, path: &str) -> io::Result<File>;
+
+    /// What lies in a folder of a view's owner, but for folders and hidden files: names in order, at most so many.
+    fn list(&self, view: &View, path: &str, max: usize) -> io::Result<Vec<String>>;
 }
 
 /// Whoever holds the room's own handle may look at any view's columns, to agree on it.
@@ -149,12 +168,10 @@ impl Access for Dir {
     fn open(&self, _view: &View, path: &str) -> io::Result<File> {
         files::open_file(self, path)
     }
-}
 
-/// Whether opening the views looks at rows already: the types of a CSV file are those of its records.
-pub(crate) fn infers_types(approved: &Approved) -> bool {
-    let sources = approved.agreement().views.iter().flat_map(|bound| &bound.view.sources);
-    sources.into_iter().any(|source| source.path.ends_with(".csv"))
+    fn list(&self, _view: &View, path: &str, max: usize) -> io::Result<Vec<String>> {
+        files::list_all(&files::open_folder(self, path)?, max)
+    }
 }
 
 /// Opens the views of an approved run as its principal, and nothing else. What goes wrong here goes wrong before a row
@@ -174,7 +191,7 @@ pub(crate) fn provision(
 /// its first records.
 pub(crate) fn describe(access: &dyn Access, view: &View) -> Result<ViewSchema> {
     let runtime = Builder::new_current_thread().build().map_err(|error| no_runtime(&error))?;
-    let planned = runtime.block_on(PlannedView::new(access, view, &Share::for_planning()))?;
+    let planned = runtime.block_on(PlannedView::new(access, view, &Share::for_planning(), None))?;
     Ok(planned.into_schema())
 }
 
@@ -194,11 +211,8 @@ pub(crate) fn open(
         .map_err(|error| no_runtime(&error))?;
     let scratch = Scratch::new()?;
     let share = Share::new(resources, bound.len(), &scratch);
-    let views = runtime.block_on(plan(access, bound, &share))?;
+    let views = runtime.block_on(plan(access, bound, &share, snapshot))?;
     let key = common_key(&views)?;
-    if let Some(snapshot) = snapshot {
-        views.iter().try_for_each(|view| view.check(snapshot))?;
-    }
 
     let max_rows = usize::try_from(max_rows_per_unit).unwrap_or(usize::MAX);
     let mut inputs = Vec::with_capacity(bound.len());
@@ -266,10 +280,15 @@ impl UnitStream {
 }
 
 /// Plans every view and checks it against the agreement and its slot.
-async fn plan(access: &dyn Access, bound: &[(&BoundView, &Slot)], share: &Share) -> Result<Vec<PlannedView>> {
+async fn plan(
+    access: &dyn Access,
+    bound: &[(&BoundView, &Slot)],
+    share: &Share,
+    snapshot: Option<&Snapshot>,
+) -> Result<Vec<PlannedView>> {
     let mut views = Vec::with_capacity(bound.len());
     for (bound, slot) in bound {
-        let planned = PlannedView::new(access, &bound.view, share).await?;
+        let planned = PlannedView::new(access, &bound.view, share, snapshot).await?;
         if planned.schema().sha256() != bound.schema_sha256 {
             return Err(Fault::new(
                 Code::ViewChanged,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use sealed::check_recipient;
 pub use sealed::new_auditor;
-pub(crate) use sealed::{CAUSE_BYTES_MAX, Sealed, open as open_sealed, path_of as sealed_path};
+pub(crate) use sealed::{CAUSE_BYTES_MAX, SEALED_BYTES_MAX, Sealed, open as open_sealed, path_of as sealed_path};
 pub use verify::{Check, Verified, verify};
 pub(crate) use verify::{Evidence, evidence};
 

@@ -12,10 +12,10 @@ use serde::Serialize;
 use crate::destination;
 use crate::error::{Code, Fault, Result};
 use crate::gate;
-use crate::privacy::{self, DestinationKey, HostKey, Setting, UnitSeeds};
+use crate::privacy::{self, DestinationKey, HostKey, RoomKey, Setting, UnitSeeds};
 use crate::provision::{self, Resources};
 use crate::random::Random;
-use crate::receipt::{self, Sealed, open_sealed, sealed_path};
+use crate::receipt::{self, SEALED_BYTES_MAX, Sealed, open_sealed, sealed_path};
 use crate::room::sha256_hex;
 use crate::sandbox::{self, Compiled, Grounds, Program, Sandbox};
 
@@ -69,7 +69,9 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
         seeds: &UnitSeeds::of_run(&seed),
     };
     let sandbox = Sandbox::start(&approved, &grounds)?;
-    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads };
+    let room_key = RoomKey::from_hex(&sealed.room_key);
+    let room_key = room_key.ok_or_else(|| not_replayable("the sealed part has no key of the room"))?;
+    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads, room_key };
     let snapshot = provision::snapshot(&approved, dir)?;
     // Other data would make every replay an answer about what differs, which no one has paid for.
     if snapshot.sources() != sealed.sources {
@@ -96,7 +98,7 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
 
 fn read_sealed(dir: &Dir, run_id: &str, sealed_sha256: Option<&str>, identity: &Path) -> Result<Sealed> {
     let expected = sealed_sha256.ok_or_else(|| not_replayable("the run sealed nothing"))?;
-    let bytes = gate::read(dir, &sealed_path(run_id), 1 << 20, Code::NotReplayable)?;
+    let bytes = gate::read(dir, &sealed_path(run_id), SEALED_BYTES_MAX, Code::NotReplayable)?;
     if sha256_hex(&bytes) != expected {
         return Err(not_replayable("the sealed part is not the one that the receipt names"));
     }

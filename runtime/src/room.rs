@@ -6,6 +6,7 @@ mod agreement;
 mod controls;
 mod manifest;
 mod terms;
+mod unit_rule;
 
 pub(crate) use glovebox_sandbox::{ColumnType, Kind, Limits, Value};
 pub(crate) use glovebox_trust::{is_id, sha256_hex};
@@ -21,6 +22,7 @@ pub(crate) use manifest::{Column, Group, Join, Manifest, Measure, Parameter, Red
 #[cfg(test)]
 pub(crate) use terms::Source;
 pub(crate) use terms::{Destination, Format, Room, View};
+pub(crate) use unit_rule::UnitRule;
 
 /// A path inside the room: relative, and with plain names only.
 pub(crate) fn is_inner_path(text: &str) -> bool {

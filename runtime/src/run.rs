@@ -132,8 +132,9 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     // the first row is looked at, and from there on everything that goes wrong is told as one thing.
     progress(Step::Provision);
     session.certify(&approved)?;
-    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads: cores(request.threads) };
-    if provision::infers_types(&approved) {
+    let (threads, room_key) = (cores(request.threads), session.room_key()?);
+    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads, room_key };
+    if snapshot.infers_types() {
         session.begin_to_read()?;
     }
     let opened = provision::provision(approved, session.principal()?, &resources, &snapshot)?;

@@ -18,14 +18,15 @@ use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
 use crate::journal::{Facts, Held, Journal, OpenRun};
 use crate::principal::{self, Decommission, End, Paid, RunNames, RunPrincipal, Tenure};
 use crate::privacy::{
-    self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, SetKind, Setting, StoredAnswer, UnitSeeds,
+    self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, RoomKey, SetKind, Setting, StoredAnswer,
+    UnitSeeds,
 };
 use crate::provision::Snapshot;
 use crate::random::Random;
 use crate::receipt::{
     self, CAUSE_BYTES_MAX, ReceiptSigner, SandboxRecord, Sealed, Trace, certificate_path, proof_path, sealed_path,
 };
-use crate::room::{Controls, Kind, begin_build_sha256, is_inner_path, sha256_hex};
+use crate::room::{BoundView, Controls, Kind, begin_build_sha256, is_inner_path, sha256_hex};
 use crate::run::Request;
 use crate::sandbox::{Compiled, Figures, Grounds, Program, Sandbox, isa};
 
@@ -54,6 +55,7 @@ struct Affairs {
     controls: Controls,
     auditor: Option<String>,
     setting: Arc<Setting>,
+    room_key: RoomKey,
     /// The name of the question with its data: the same one has the same answer.
     question: String,
     lineages: Vec<String>,
@@ -145,6 +147,7 @@ impl<'a> Session<'a> {
             controls: agreement.controls.clone(),
             auditor: approved.auditor().map(str::to_owned),
             setting: Arc::new(Setting::new(agreement, &host, destination)),
+            room_key: host.room(&agreement.room),
             question,
             lineages: agreement.budget.accounts.clone(),
             recipient: agreement.destination.recipient.clone(),
@@ -212,6 +215,12 @@ impl<'a> Session<'a> {
     pub(crate) fn setting(&self) -> Result<Arc<Setting>> {
         let affairs = self.affairs.as_ref().map(|affairs| Arc::clone(&affairs.setting));
         affairs.ok_or_else(|| Fault::new(Code::Internal, "the run has no setting", "report it"))
+    }
+
+    /// The key of the pseudonyms that this room's views write on this host.
+    pub(crate) fn room_key(&self) -> Result<RoomKey> {
+        let affairs = self.affairs.as_ref().map(|affairs| affairs.room_key);
+        affairs.ok_or_else(|| Fault::new(Code::Internal, "the run has no key of its room", "report it"))
     }
 
     /// Settles what is reserved, durably, before the first row is looked at: from here on whatever happens may depend on
@@ -390,6 +399,7 @@ impl<'a> Session<'a> {
             run_id: self.trace.run_id.clone(),
             seed: hex(&self.seed),
             destination_key: affairs.setting.destination().to_hex(),
+            room_key: affairs.room_key.to_hex(),
             started_at: clock::to_text(self.trace.started_at),
             finished_at: clock::to_text(self.request.clock.now()),
             slots: affairs.slots,
@@ -477,10 +487,13 @@ fn no_state(path: &std::path::Path, error: &std::io::Error) -> Fault {
 }
 
 /// What makes two runs one question: the code, what it is asked, of which data, and under which terms. A list is another
-/// question at another destination, where identifiers have other names.
+/// question at another destination, where identifiers have other names; and whatever may name values by the room's key is
+/// another question in another room.
 fn question_name(approved: &Approved, snapshot: &Snapshot) -> String {
     let agreement = approved.agreement();
     let destination = (agreement.kind == Kind::List).then_some((&agreement.room, &agreement.destination));
+    let may_name = |bound: &BoundView| bound.view.sql.to_lowercase().contains("pseudonym");
+    let room = agreement.views.iter().any(may_name).then_some(&agreement.room);
     let views: Vec<&str> = agreement.views.iter().map(|bound| bound.definition_sha256.as_str()).collect();
     let question = serde_json::json!({
         "component": agreement.component.sha256,
@@ -493,6 +506,7 @@ fn question_name(approved: &Approved, snapshot: &Snapshot) -> String {
         "limits": agreement.limits,
         "runtime": agreement.runtime,
         "destination": destination,
+        "room": room,
     });
     sha256_hex(question.to_string().as_bytes())
 }

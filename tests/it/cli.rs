@@ -247,7 +247,7 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
         registry show.current.parties[].members[]: id keys kind
         registry show.current.parties[].members[].keys[]: custody ed25519 not_after not_before scopes status
         registry show.draft: in_force lacks sha256 version
-        agree: agreement agreement_id needs ok register_kernel
+        agree: across_units agreement agreement_id needs ok register_kernel
         try: exact fuel memory_bytes ok register_kernel released trapped units
         try.exact: columns ok rows total
         try.released: columns ok rows total

@@ -1,5 +1,7 @@
 //! Step 2 from outside: views that are not what the question needs. What a view may be is tested beside the code.
 
+mod files;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
@@ -7,9 +9,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array};
 use serde_json::json;
 
-use crate::support::data::{floats, ints, write_parquet};
+use crate::support::data::{EVIL_HOUSEHOLDS, floats, ints, write_parquet};
 use crate::support::forge::EVIL;
-use crate::support::{CONTROLS, Fixture};
+use crate::support::{CONTROLS, Fixture, Ran};
 
 const HOUSEHOLDS: &str = "data/retailer/households.parquet";
 
@@ -153,6 +155,54 @@ fn a_view_over_another_partys_file() {
     room.not_agreed("evil", EVIL, "VIEW_UNREADABLE", 3);
 }
 
+/// All files of a folder, from the agreement to what the auditor reads; and one that is no longer of one kind.
+#[test]
+fn a_folder_as_a_source() {
+    let room = Fixture::audited(CONTROLS);
+    room.edit("room.toml", HOUSEHOLDS, "data/retailer/households/");
+    fs::create_dir(room.path("data/retailer/households")).unwrap();
+    fs::rename(room.path(HOUSEHOLDS), room.path("data/retailer/households/2026-01.parquet")).unwrap();
+    let february = "data/retailer/households/2026-02.parquet";
+    write_parquet(&room.path(february), &[("household_id", ints(vec![1])), ("value", floats([1.0].into_iter()))]);
+    let agreement = room.agreed("evil", EVIL);
+    let sources = |receipt: &str| {
+        let sealed = room.sealed(receipt);
+        let of = |source: &serde_json::Value| {
+            let path = source["source"].as_str().unwrap().to_owned();
+            assert_eq!(source["sha256"], crate::support::forge::sha256(&room.read(&path)));
+            path
+        };
+        sealed["sources"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    let released = room.released(&agreement);
+    assert_eq!(sources(&released.receipt), ["data/retailer/households/2026-01.parquet", february]);
+    room.take(&released);
+
+    // New data of the same kind may come: an agreement does not fix the rows.
+    let march = "data/retailer/households/2026-03.parquet";
+    write_parquet(&room.path(march), &[("household_id", ints(vec![2])), ("value", floats([2.0].into_iter()))]);
+    let released = room.released(&agreement);
+    assert_eq!(sources(&released.receipt).len(), 3);
+    room.take(&released);
+
+    write_parquet(&room.path(march), &[("household_id", ints(vec![2])), ("value", ints(vec![2]))]);
+    let refused = room.refused(&agreement, "VIEW_UNREADABLE", 3);
+    assert_eq!(
+        refused.stderr.lines().next().unwrap(),
+        format!(
+            "VIEW_UNREADABLE: source `{march}` of view rows has other columns than \
+             `data/retailer/households/2026-01.parquet`"
+        )
+    );
+    fs::remove_file(room.path(march)).unwrap();
+    room.write("data/retailer/households/2026-03.csv", b"household_id,value\n2,2.0\n");
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+    room.not_agreed("evil", EVIL, "VIEW_UNREADABLE", 3);
+    fs::remove_dir_all(room.path("data/retailer/households")).unwrap();
+    fs::create_dir(room.path("data/retailer/households")).unwrap();
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
+}
+
 /// The types of a CSV file are those of its records, so opening it looks at rows: one that changes a type is told like
 /// any other, and charged.
 #[test]
@@ -170,4 +220,134 @@ fn a_row_that_changes_the_types_of_a_csv_file() {
     room.withheld(&agreement, "VIEW_CHANGED");
     room.write(csv, rows("").as_bytes());
     room.released(&agreement);
+}
+
+/// One party has addresses as people type them, the other has digests of them that somebody wrote in capitals. Each says
+/// what that is, and they have the same households in common as by number.
+#[test]
+fn two_owners_with_rules_of_their_own_join_on_equal_keys() {
+    let room = Fixture::audited(CONTROLS);
+    let units = |agreement: &str| {
+        let released = room.released(agreement);
+        room.take(&released);
+        room.sealed(&released.receipt)["figures"]["units"].as_u64().unwrap()
+    };
+    let reach = ["--destination", "reports"].as_slice();
+    let by_number = units(&room.agreed("reach", reach));
+    assert!(by_number > 300);
+
+    let rules = |id: &str, rules: &str| {
+        let view = format!("id = \"{id}\"");
+        room.edit("room.toml", &view, &format!("{view}\nunit_rules = {rules}"));
+    };
+    rules("purchases", "[\"email\", \"sha256\"]");
+    room.not_agreed("reach", reach, "COLUMN_TYPE", 3);
+    let typed = "concat(' House.', household_id, '@Example.ORG\t') AS household_id";
+    room.edit("room.toml", "SELECT household_id, basket_id", &format!("SELECT {typed}, basket_id"));
+    let digests = "upper(encode(sha256(concat('house.', household_id, '@example.org')), 'hex')) AS household_id";
+    room.edit(
+        "room.toml",
+        "SELECT household_id, campaign_id, campaign_type",
+        &format!("SELECT {digests}, campaign_type"),
+    );
+    // Without a rule, capitals are other letters.
+    assert_eq!(units(&room.agreed("reach", reach)), 0);
+    rules("campaigns", "[\"hex\"]");
+    let composed = room.glovebox(&[&["agree", "questions/reach.wasm"], reach].concat()).stdout;
+    assert!(composed.contains("  views[slot=\"campaigns\"].view.unit_rules[0]: + \"hex\"\n"), "{composed}");
+    assert!(composed.contains("\n    units by household_id, after: email, sha256\n"), "{composed}");
+    assert_eq!(units(&room.agreed("reach", reach)), by_number);
+
+    // The rules are terms: others are not what was signed.
+    let agreement = room.agreed("reach", reach);
+    room.edit("room.toml", "[\"hex\"]", "[\"trim\"]");
+    room.refused(&agreement, "VIEW_CHANGED", 3);
+    for unknown in ["[\"sha1\"]", "[\"sha256\", \"trim\"]", "[\"phone\"]", "\"trim\""] {
+        let terms = room.read("room.toml");
+        room.edit("room.toml", "[\"trim\"]", unknown);
+        room.refused(&agreement, "ROOM_INVALID", 2);
+        room.write("room.toml", &terms);
+    }
+}
+
+/// Rows that a view keeps by a pseudonym of its unit: which, hangs on the key alone.
+const BY_PSEUDONYM: [&str; 2] = ["WHERE value <= 60", "WHERE value <= 60 AND pseudonym(household_id) < '8'"];
+
+/// What the reviewer reads is what runs: the masks stand in the SQL of the agreement, and an auditor's replay, which
+/// knows no key of the host's, comes to the same.
+#[test]
+fn masks_are_what_the_agreement_says_and_what_a_replay_does() {
+    let room = Fixture::audited(CONTROLS);
+    room.edit("room.toml", BY_PSEUDONYM[0], BY_PSEUDONYM[1]);
+    room.edit("room.toml", "household_id, value FROM", "household_id, bucket(value, 10) AS value FROM");
+    let agreement = room.agreed("evil", EVIL);
+    let terms: serde_json::Value =
+        serde_json::from_str(&room.read_text(&format!("{agreement}/agreement.json"))).unwrap();
+    assert_eq!(
+        terms["views"][0]["view"]["sql"],
+        format!("SELECT household_id, bucket(value, 10) AS value FROM households {}", BY_PSEUDONYM[1])
+    );
+    let first = room.released(&agreement);
+    let units = room.sealed(&first.receipt)["figures"]["units"].clone();
+    assert!((1..EVIL_HOUSEHOLDS).contains(&units.as_i64().unwrap()), "{units}");
+    let replay = ["replay", &first.receipt, "--identity", "keys/auditor.txt", "--json"];
+    room.glovebox(&replay).succeeded();
+    // Another run of the room has the same key, also on data that is no repeat.
+    room.take(&first);
+    room.renew_data();
+    let second = room.released(&agreement);
+    assert_eq!((&room.sealed(&second.receipt)["figures"]["units"], &second.json["repeat_of"]), (&units, &json!(null)));
+
+    for (code, mask) in [
+        ("VIEW_INVALID", "mask(value)"),
+        ("VIEW_INVALID", "bucket(value, random())"),
+        ("VIEW_INVALID", "bucket(value)"),
+        ("VIEW_INVALID", "uuid()"),
+        ("COLUMN_TYPE", "generalise(CAST(value AS VARCHAR), 1)"),
+    ] {
+        let terms = room.read("room.toml");
+        room.edit("room.toml", "bucket(value, 10) AS value", &format!("{mask} AS value"));
+        room.not_agreed("evil", EVIL, code, 3);
+        room.refused(&agreement, "VIEW_CHANGED", 3);
+        room.write("room.toml", &terms);
+    }
+}
+
+/// The same question of the same data is another one where values have other names.
+#[test]
+fn another_room_of_the_host_has_other_pseudonyms_and_repeats_no_answer() {
+    for (sql, repeats) in [(BY_PSEUDONYM[0], true), (BY_PSEUDONYM[1], false)] {
+        let first = Fixture::new();
+        let second = Fixture::unsigned(CONTROLS);
+        second.rename("elsewhere");
+        let root = crate::support::forge::sha256(&second.read("registry/1/registry.json"));
+        glovebox::trust_room(&second.dir(), &first.state(), &root).unwrap();
+        for room in [&first, &second] {
+            room.edit("room.toml", BY_PSEUDONYM[0], sql);
+        }
+        let released = first.released(&first.agreed("evil", EVIL));
+        let state = first.state();
+        let run = ["--state", state.to_str().unwrap(), "run", &second.agreed("evil", EVIL), "--json"];
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_glovebox"));
+        let ran = Ran::of(program.current_dir(second.root()).args(run).output().unwrap());
+        let repeat_of = ran.succeeded()["repeat_of"].clone();
+        assert_eq!(repeat_of, if repeats { released.json["run_id"].clone() } else { json!(null) });
+    }
+}
+
+/// People who sign are told where the promise rests on the SQL that they read.
+#[test]
+fn a_view_that_computes_across_units_is_named_when_it_is_agreed_on() {
+    let room = Fixture::new();
+    let note = "\nThe SQL of view rows may compute one household's rows from another's: what is promised protects its rows \
+                as they come out, and what one of them tells of other households is its owner's own doing.\n";
+    for (condition, views) in
+        [("value <= 60", json!([])), ("value <= 60 AND value < (SELECT avg(value) FROM households)", json!(["rows"]))]
+    {
+        room.edit("room.toml", "WHERE value <= 60", &format!("WHERE {condition}"));
+        let composed = room.glovebox(&[&["agree", "questions/evil.wasm"], EVIL].concat());
+        assert_eq!(composed.stdout.contains(note), views != json!([]), "{}", composed.stdout);
+        let json = room.glovebox(&[&["agree", "questions/evil.wasm", "--json"], EVIL].concat()).succeeded();
+        assert_eq!(json["across_units"], views);
+    }
 }

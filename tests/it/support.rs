@@ -86,6 +86,19 @@ impl Fixture {
         room
     }
 
+    /// Begins a room that nobody has signed yet anew, under another name.
+    pub(crate) fn rename(&self, id: &str) {
+        self.edit("room.toml", "id = \"grocery\"", &format!("id = \"{id}\""));
+        for folder in ["registry", "keys"] {
+            fs::remove_dir_all(self.path(folder)).expect("a folder");
+        }
+        for (party, person) in PEOPLE {
+            self.draft_key(party, person);
+        }
+        self.draft_service("retailer", "host", "runtime");
+        self.sign_registry();
+    }
+
     /// Makes a person's key, and lets the parties sign the registry that has it.
     pub(crate) fn new_key(&self, party: &str, person: &str) {
         self.draft_key(party, person);
@@ -321,14 +334,20 @@ impl Fixture {
     /// Opens the sealed part of a run as the auditor does, and compares the code of why there is no result.
     #[track_caller]
     pub(crate) fn is_caused_by(&self, receipt: &str, cause: &str) {
+        let sealed = self.sealed(receipt);
+        let told = sealed["cause"].as_str().and_then(|told| told.split(':').next());
+        assert_eq!(told, Some(cause), "{sealed}");
+    }
+
+    /// What a run sealed to the auditor.
+    #[track_caller]
+    pub(crate) fn sealed(&self, receipt: &str) -> Value {
         let identity = self.read_text("keys/auditor.txt");
         let identity = identity.lines().find(|line| !line.starts_with('#')).expect("an identity");
         let identity: age::x25519::Identity = identity.parse().expect("an age identity");
         let sealed = self.read(&receipt.replace(".dsse.json", ".sealed.age"));
         let opened = age::decrypt(&identity, &sealed).expect("it is sealed to the auditor");
-        let opened: Value = serde_json::from_slice(&opened).expect("JSON");
-        let told = opened["cause"].as_str().and_then(|told| told.split(':').next());
-        assert_eq!(told, Some(cause), "{opened}");
+        serde_json::from_slice(&opened).expect("JSON")
     }
 
     /// One object on stdout, two lines on stderr, the exit code of the stage, and a receipt that verifies.

@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use super::contributors::Digester;
 use super::keyed::Keyed;
-use super::pseudonym::DestinationKey;
+use super::pseudonym::{DestinationKey, RoomKey};
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::random::Random;
@@ -48,6 +48,10 @@ impl HostKey {
 
     pub(crate) fn destination(&self, room: &str, destination: &str) -> DestinationKey {
         DestinationKey::new(&self.0, room, destination)
+    }
+
+    pub(crate) fn room(&self, room: &str) -> RoomKey {
+        RoomKey::new(&self.0, room)
     }
 
     /// A keyed hash of something that this host keeps for itself, and of its name.

@@ -1,11 +1,14 @@
-//! What a list calls its units at a destination that must not learn their identifiers.
+//! What a list calls its units at a destination that must not learn their identifiers; and what a view calls a value that
+//! the code must not learn.
 //!
 //! A pseudonym is the same for the same room, destination and data, so that lists can be told apart and renewed there,
 //! and without relation to any other destination's: linking two takes the host's key.
 
 use data_encoding::HEXLOWER;
 
-use super::keyed::{DerivedKey, Keyed};
+use hmac::Mac;
+
+use super::keyed::{self, DerivedKey, Keyed};
 use crate::provision::UnitKey;
 
 /// Makes the pseudonyms of one destination.
@@ -44,6 +47,44 @@ impl DestinationKey {
     }
 }
 
+/// Makes the pseudonyms that views of one room write, on one host: the same for every run, and of every owner.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RoomKey(DerivedKey);
+
+impl std::fmt::Debug for RoomKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RoomKey(..)")
+    }
+}
+
+impl RoomKey {
+    pub(super) fn new(master: &[u8; 32], room: &str) -> Self {
+        Self(Keyed::derive(master, "glovebox view pseudonym 1", [room]))
+    }
+
+    /// For views that are planned and not read.
+    pub(crate) const fn none() -> Self {
+        Self([0; 32])
+    }
+
+    /// The form that is sealed to the auditor.
+    pub(crate) fn to_hex(self) -> String {
+        HEXLOWER.encode(&self.0)
+    }
+
+    /// Reads that form.
+    pub(crate) fn from_hex(hex: &str) -> Option<Self> {
+        HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok().map(Self)
+    }
+
+    /// HMAC-SHA256 of the text, in hex.
+    pub(crate) fn pseudonym(self, text: &str) -> String {
+        let mut mac = keyed::new(&self.0);
+        mac.update(text.as_bytes());
+        HEXLOWER.encode(&mac.finalize().into_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -75,6 +116,23 @@ mod tests {
         assert_eq!(key.pseudonym(&UnitKey::Int64(-42)), "cfc7ca7b46adc7cf22b5f6a165b4f0a7");
         let read = DestinationKey::from_hex(&key.to_hex()).unwrap();
         assert_eq!(read.pseudonym(&text("b")), key.pseudonym(&text("b")));
+    }
+
+    #[test]
+    fn a_views_pseudonyms_are_those_that_another_implementation_computes() {
+        // Python: hmac.digest(hmac.digest(master, b"".join(struct.pack(">Q", len(n)) + n for n in names), "sha256"),
+        // text, "sha256").hex(); the names are the purpose and the room.
+        let room = RoomKey::new(&MASTER, "spring");
+        let anna = room.pseudonym("anna@example.org");
+        assert_eq!(anna, "39fbf7d3f57c8ec09f98efd403b8241edb7ebbec067c8d23f1aeaccccb4fe3b5");
+        assert_eq!(RoomKey::from_hex(&room.to_hex()), Some(room));
+        assert_eq!(RoomKey::from_hex("00"), None);
+        // Neither another room's nor another host's, nor what a list calls it.
+        for other in [RoomKey::new(&MASTER, "summer"), RoomKey::new(&[8; 32], "spring"), RoomKey::none()] {
+            assert!(shared_prefix(&other.pseudonym("anna@example.org"), &anna) < 16);
+        }
+        assert!(shared_prefix(&key("spring", "").pseudonym(&text("anna@example.org")), &anna) < 16);
+        assert!(!format!("{room:?}").contains(&room.to_hex()[..8]));
     }
 
     #[test]

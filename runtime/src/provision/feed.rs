@@ -108,8 +108,8 @@ async fn check_not_empty(view: &PlannedView) -> Result<()> {
         )),
         (true, false) => Err(Fault::new(
             Code::UnitNull,
-            format!("the unit column of view {name} holds nulls only"),
-            "name another unit column, or fill this one",
+            format!("the unit column of view {name} names nobody in any row"),
+            "name another unit column, fill this one, or look at what the view's `unit_rules` make of it",
         )),
     }
 }

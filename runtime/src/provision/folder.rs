@@ -20,6 +20,7 @@ use object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use sha2::Digest;
 
 /// How much of a file a streamed read holds at a time.
@@ -88,6 +89,12 @@ impl SourceFile {
     /// Reads at a position, without moving any shared cursor.
     pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
+    }
+
+    /// The footer of a Parquet file, if it can be read.
+    pub(super) fn parquet_metadata(&self) -> Option<ParquetMetaData> {
+        // It moves the handle's own cursor, which nobody else goes by.
+        ParquetMetaDataReader::new().parse_and_finish(&self.file).ok()
     }
 
     /// Whether the file still is what it was when it was opened.

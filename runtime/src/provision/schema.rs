@@ -3,12 +3,14 @@
 //! Types are only ever widened without loss; the one exception is a timestamp, which is cut to microseconds. Whatever
 //! is not listed here is refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::DFSchema;
+use datafusion::logical_expr::LogicalPlan;
 
+use super::across::computes_across_units;
 use crate::error::{Code, Fault, Result};
 use crate::room::{Column, ColumnType, Slot, View, sha256_hex};
 
@@ -43,25 +45,35 @@ pub(crate) struct ViewSchema {
     view: String,
     unit: String,
     columns: Vec<(String, DataType)>,
+    across_units: bool,
 }
 
 impl ViewSchema {
-    /// Takes over the columns of a plan; refuses two of one name, and a unit column that is missing or no key.
-    pub(super) fn new(view: &View, schema: &DFSchema) -> Result<Self> {
+    /// Takes over what a plan comes to; refuses two columns of one name, also but for its case, and a unit column that is
+    /// missing or no key.
+    pub(super) fn new(view: &View, plan: &LogicalPlan) -> Result<Self> {
         let columns: Vec<_> =
-            schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
-        for (index, (name, _)) in columns.iter().enumerate() {
-            if columns[..index].iter().any(|(earlier, _)| earlier == name) {
+            plan.schema().fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
+        let mut names = BTreeMap::new();
+        for (name, _) in &columns {
+            // Names that differ by case alone are not told apart by who reads the SQL.
+            if let Some(earlier) = names.insert(name.to_lowercase(), name) {
+                let but = if earlier == name { "" } else { ", but for their case" };
                 return Err(Fault::new(
                     Code::ViewInvalid,
-                    format!("view {} has two columns of the name `{}`", view.id, name.escape_debug()),
+                    format!("view {} has two columns of the name `{}`{but}", view.id, name.escape_debug()),
                     "give one of them another name with AS",
                 ));
             }
         }
-        let schema = Self { view: view.id.clone(), unit: view.unit.clone(), columns };
-        if view.is_protected() {
-            schema.key()?;
+        let across_units = view.is_protected() && computes_across_units(plan, &view.unit);
+        let schema = Self { view: view.id.clone(), unit: view.unit.clone(), columns, across_units };
+        if view.is_protected() && schema.key()? == Some(KeyType::Int64) && !view.unit_rules.is_empty() {
+            return Err(Fault::new(
+                Code::ColumnType,
+                format!("view {} has `unit_rules`, and its unit column `{}` is an integer", view.id, view.unit),
+                "leave the rules out, or CAST the column to VARCHAR in the view's SQL",
+            ));
         }
         Ok(schema)
     }
@@ -74,6 +86,11 @@ impl ViewSchema {
     /// Names and types, in order.
     pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, String)> {
         self.columns.iter().map(|(name, kind)| (name.as_str(), kind.to_string()))
+    }
+
+    /// Whether the SQL may compute one unit's rows from another's.
+    pub(crate) const fn computes_across_units(&self) -> bool {
+        self.across_units
     }
 
     /// SHA-256 over names and types in order, in hex: over the JSON list of `[name, type]`.
@@ -185,6 +202,6 @@ fn widens(from: &DataType, to: ColumnType) -> bool {
     }
 }
 
-const fn is_text(kind: &DataType) -> bool {
+pub(super) const fn is_text(kind: &DataType) -> bool {
     matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }

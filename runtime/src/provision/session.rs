@@ -20,7 +20,9 @@ use tempfile::TempDir;
 
 use super::Resources;
 use super::folder::{Folder, URL};
+use super::masks::masks;
 use crate::error::{self, Code, Fault};
+use crate::privacy::RoomKey;
 
 /// Rows of a batch.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -56,18 +58,20 @@ pub(super) struct Share {
     sort_bytes: usize,
     sorts: usize,
     scratch: Option<PathBuf>,
+    room_key: RoomKey,
 }
 
 impl Share {
     pub(super) fn new(resources: &Resources, views: usize, scratch: &Scratch) -> Self {
         let half = resources.memory_bytes / views.max(1) / 2;
         let sorts = (half / SORT_BYTES_MIN).clamp(1, resources.threads.max(1));
-        Self { read_bytes: half, sort_bytes: half / sorts, sorts, scratch: Some(scratch.path().to_owned()) }
+        let (scratch, room_key) = (Some(scratch.path().to_owned()), resources.room_key);
+        Self { read_bytes: half, sort_bytes: half / sorts, sorts, scratch, room_key }
     }
 
     /// For a session that executes nothing.
     pub(super) const fn for_planning() -> Self {
-        Self { read_bytes: 0, sort_bytes: 0, sorts: 1, scratch: None }
+        Self { read_bytes: 0, sort_bytes: 0, sorts: 1, scratch: None, room_key: RoomKey::none() }
     }
 }
 
@@ -80,7 +84,9 @@ pub(super) fn state(folder: Folder, share: &Share) -> Result<SessionState> {
         .with_config(config(share, share.read_bytes / share.sorts.max(2) / 8))
         .with_runtime_env(runtime)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_scalar_functions(
+            SessionStateDefaults::default_scalar_functions().into_iter().chain(masks(share.room_key)).collect(),
+        )
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .build())
 }

@@ -15,7 +15,7 @@ use arrow::csv;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
@@ -27,18 +27,37 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream;
 
 use super::folder::SourceFile;
+use super::records::Records;
 
 /// How many records of a CSV file decide the types of its columns.
 const CSV_INFERENCE_RECORDS: usize = 10_000;
 
+/// How many records of a CSV file are held at a time, however long they are.
+const CSV_BATCH_RECORDS: usize = 1_024;
+
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
-/// A file as a table.
+/// Files as one table.
 #[derive(Debug)]
 pub(super) struct FileTable {
+    schema: SchemaRef,
+    files: Vec<TableFile>,
+}
+
+/// A file of a table.
+#[derive(Clone, Debug)]
+pub(super) struct TableFile {
     file: Arc<SourceFile>,
     schema: SchemaRef,
     format: Format,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Malformed {
+    File,
+    /// It has a record that is too long.
+    Record,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,18 +66,26 @@ enum Format {
     Arrow { batches: usize },
 }
 
-impl FileTable {
+impl TableFile {
     /// Comma-separated, quoted with `"`, with a header; an empty field is null. Types are those of the first records.
-    pub(super) fn csv(file: Arc<SourceFile>) -> Result<Self, ArrowError> {
-        let reader = Positional::new(Arc::clone(&file));
-        let (schema, _) = csv_format().infer_schema(reader, Some(CSV_INFERENCE_RECORDS))?;
+    pub(super) fn csv(file: Arc<SourceFile>) -> Result<Self, Malformed> {
+        let mut records = Records::new(Positional::new(Arc::clone(&file)));
+        let inferred = csv_format().infer_schema(&mut records, Some(CSV_INFERENCE_RECORDS));
+        // The error may quote a record.
+        let (schema, _) =
+            inferred.map_err(|_| if records.is_beyond() { Malformed::Record } else { Malformed::File })?;
         Ok(Self { file, schema: Arc::new(schema), format: Format::Csv })
     }
 
     /// An Arrow IPC file, of which the footer is read.
-    pub(super) fn arrow(file: Arc<SourceFile>) -> Result<Self, ArrowError> {
-        let reader = ipc::reader::FileReader::try_new(Positional::new(Arc::clone(&file)), None)?;
+    pub(super) fn arrow(file: Arc<SourceFile>) -> Result<Self, Malformed> {
+        let reader = ipc::reader::FileReader::try_new(Positional::new(Arc::clone(&file)), None);
+        let reader = reader.map_err(|_| Malformed::File)?;
         Ok(Self { schema: reader.schema(), format: Format::Arrow { batches: reader.num_batches() }, file })
+    }
+
+    pub(super) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
     }
 
     /// The runs of batches that can be read side by side. A quoted CSV field may hold line breaks, so that where a
@@ -71,6 +98,43 @@ impl FileTable {
                 (0..count).map(|i| Run::Arrow(batches * i / count..batches * (i + 1) / count)).collect()
             }
         }
+    }
+
+    fn read(&self, run: &Run, projection: &[usize], rows_max: usize) -> Result<Batches, ArrowError> {
+        let file = Positional::new(Arc::clone(&self.file));
+        match run {
+            Run::Csv => {
+                let reader = csv::ReaderBuilder::new(Arc::clone(&self.schema)).with_format(csv_format());
+                let rows_max = rows_max.min(CSV_BATCH_RECORDS);
+                let reader = reader.with_projection(projection.to_vec()).with_batch_size(rows_max);
+                Ok(Box::new(reader.build(Records::new(file))?))
+            }
+            Run::Arrow(batches) => {
+                let mut reader = ipc::reader::FileReader::try_new(file, Some(projection.to_vec()))?;
+                if !batches.is_empty() {
+                    reader.set_index(batches.start)?;
+                }
+                let batches = reader.take(batches.len());
+                Ok(Box::new(batches.flat_map(move |batch| Pieces { batch: Some(batch), at: 0, rows_max })))
+            }
+        }
+    }
+}
+
+impl FileTable {
+    /// Files of one schema, but for what each says of nulls.
+    pub(super) const fn new(schema: SchemaRef, files: Vec<TableFile>) -> Self {
+        Self { schema, files }
+    }
+
+    /// What can be read side by side: at most so many parts, each of which reads its files one after the other.
+    fn parts(&self, count_max: usize) -> Vec<Vec<(TableFile, Run)>> {
+        let per_file = count_max.div_ceil(self.files.len().max(1));
+        let runs =
+            |file: &TableFile| file.runs(per_file).into_iter().map(|run| (file.clone(), run)).collect::<Vec<_>>();
+        let runs: Vec<_> = self.files.iter().flat_map(runs).collect();
+        let count = count_max.min(runs.len()).max(1);
+        (0..count).map(|i| runs[runs.len() * i / count..runs.len() * (i + 1) / count].to_vec()).collect()
     }
 }
 
@@ -97,14 +161,8 @@ impl TableProvider for FileTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let projected: SchemaRef = Arc::new(self.schema.project(&projection)?);
-        let partitions = self.runs(state.config().target_partitions()).into_iter().map(|run| {
-            let partition = Partition {
-                file: Arc::clone(&self.file),
-                file_schema: Arc::clone(&self.schema),
-                projection: projection.clone(),
-                schema: Arc::clone(&projected),
-                run,
-            };
+        let partitions = self.parts(state.config().target_partitions()).into_iter().map(|runs| {
+            let partition = Partition { runs, projection: projection.clone(), schema: Arc::clone(&projected) };
             Arc::new(partition) as Arc<dyn PartitionStream>
         });
         let plan = StreamingTableExec::try_new(Arc::clone(&projected), partitions.collect(), None, [], false, limit)?;
@@ -118,36 +176,31 @@ enum Run {
     Arrow(Range<usize>),
 }
 
-/// A run of a file's batches.
+/// Runs of files' batches, read one after the other.
 #[derive(Debug)]
 struct Partition {
-    file: Arc<SourceFile>,
-    file_schema: SchemaRef,
+    runs: Vec<(TableFile, Run)>,
     projection: Vec<usize>,
     /// The projected columns.
     schema: SchemaRef,
-    run: Run,
 }
 
 impl Partition {
-    fn batches(&self, rows_max: usize) -> Result<Batches, ArrowError> {
-        let file = Positional::new(Arc::clone(&self.file));
-        match &self.run {
-            Run::Csv => {
-                let reader = csv::ReaderBuilder::new(Arc::clone(&self.file_schema)).with_format(csv_format());
-                let reader = reader.with_projection(self.projection.clone()).with_batch_size(rows_max);
-                Ok(Box::new(reader.build(file)?))
-            }
-            Run::Arrow(batches) => {
-                let mut reader = ipc::reader::FileReader::try_new(file, Some(self.projection.clone()))?;
-                if !batches.is_empty() {
-                    reader.set_index(batches.start)?;
-                }
-                let batches = reader.take(batches.len());
-                Ok(Box::new(batches.flat_map(move |batch| Pieces { batch: Some(batch), at: 0, rows_max })))
-            }
-        }
+    fn batches(&self, rows_max: usize) -> Batches {
+        let (projection, schema) = (self.projection.clone(), Arc::clone(&self.schema));
+        let read = move |(file, run): (TableFile, Run)| {
+            let batches = file.read(&run, &projection, rows_max);
+            batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
+        };
+        let batches = self.runs.clone().into_iter().flat_map(read);
+        Box::new(batches.map(move |batch| of_table(&batch?, &schema)))
     }
+}
+
+/// A file may say that a column of it has no nulls, where the table says that it may.
+fn of_table(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &rows)
 }
 
 impl PartitionStream for Partition {
@@ -157,7 +210,6 @@ impl PartitionStream for Partition {
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batches = self.batches(context.session_config().batch_size());
-        let batches = batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
         let batches = stream::iter(batches.map(|batch| batch.map_err(Into::into)));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }

@@ -1,5 +1,10 @@
 //! The stage through its front door, with files in a folder of its own; and its join against a naive one.
 
+mod across;
+mod keys;
+mod masked;
+mod sources;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -31,9 +36,10 @@ use super::view::PlannedView;
 use super::{Resources, Unit, UnitKey, describe, open};
 use crate::error::Result;
 use crate::files;
+use crate::privacy::RoomKey;
 use crate::room::{BoundView, Column, ColumnType, Join, Slot, Source, View};
 
-const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2 };
+const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2, room_key: RoomKey::none() };
 
 /// A room's folder, with a symlinked secret outside of it.
 struct Folder {
@@ -151,6 +157,7 @@ fn view(id: &str, sql: &str, sources: &[(&str, &str)]) -> View {
         id: id.into(),
         owner: "owner".into(),
         unit: "unit".into(),
+        unit_rules: Vec::new(),
         learnable_by: Vec::new(),
         lineage: "owner".into(),
         sql: sql.into(),
@@ -547,7 +554,7 @@ fn unreadable_sources_are_refused() {
         "t.parquet",
         cut(0),
         expect![[r#"
-        VIEW_UNREADABLE: source `t.parquet` of view v has no columns
+        VIEW_UNREADABLE: source `t.parquet` of view v is not a readable file of its kind
         hint: put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink"#]],
     );
     check_file(
@@ -662,8 +669,8 @@ fn views_without_rows_or_units_are_refused() {
     check_sql(
         "SELECT CASE WHEN a > 1000 THEN unit END AS unit, a FROM t",
         expect![[r#"
-        UNIT_NULL: the unit column of view v holds nulls only
-        hint: name another unit column, or fill this one"#]],
+        UNIT_NULL: the unit column of view v names nobody in any row
+        hint: name another unit column, fill this one, or look at what the view's `unit_rules` make of it"#]],
     );
     check_file(
         "t.csv",
@@ -676,8 +683,8 @@ fn views_without_rows_or_units_are_refused() {
         "t.csv",
         |folder| folder.csv("t.csv", "unit,a\n,1\n,2\n"),
         expect![[r#"
-        UNIT_NULL: the unit column of view v holds nulls only
-        hint: name another unit column, or fill this one"#]],
+        UNIT_NULL: the unit column of view v names nobody in any row
+        hint: name another unit column, fill this one, or look at what the view's `unit_rules` make of it"#]],
     );
 
     // Optional slots too, though no unit would need them.
@@ -851,7 +858,7 @@ fn projection_and_filters_are_pushed_down_to_the_file() {
     let view = view("v", "SELECT b, a, unit FROM t WHERE a > 3", &[("t", "t.parquet")]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let plan = runtime.block_on(async {
-        let planned = PlannedView::new(&folder.dir, &view, &Share::for_planning()).await.unwrap();
+        let planned = PlannedView::new(&folder.dir, &view, &Share::for_planning(), None).await.unwrap();
         planned.plan(&int_slot(), KeyType::Int64).await.unwrap()
     });
     let plan = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
@@ -884,10 +891,10 @@ fn little_memory_spills_and_gives_the_same_units() {
     let view = view("v", "SELECT * FROM t", &[("t", "t.parquet")]);
     let slot = slot("s", Join::Required, &[("a", ColumnType::Int64), ("b", ColumnType::Utf8)]);
     let bound = [(view.clone(), slot.clone()), (view, slot)];
-    let plenty = folder.units(&bound, 5, Resources { memory_bytes: 2 << 30, threads: 3 }).unwrap();
+    let plenty = folder.units(&bound, 5, Resources { memory_bytes: 2 << 30, threads: 3, ..MEMORY }).unwrap();
     assert_eq!(plenty.len(), 50_021);
     for memory_bytes in [8 << 20, 80 << 20] {
-        let little = folder.units(&bound, 5, Resources { memory_bytes, threads: 3 }).unwrap();
+        let little = folder.units(&bound, 5, Resources { memory_bytes, threads: 3, ..MEMORY }).unwrap();
         assert!(plenty == little);
     }
 }

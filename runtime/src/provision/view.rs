@@ -8,11 +8,8 @@ use std::sync::Arc;
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
-use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as ColumnName, DataFusionError, TableReference};
-use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
@@ -23,15 +20,16 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use futures::TryStreamExt;
 
-use super::folder::{Folder, SourceFile, Stamp, URL};
+use super::folder::{Folder, SourceFile};
 use super::join::lookup_rows;
+use super::normalise::normalised;
 use super::schema::{KeyType, ViewSchema, slot_schema, sortable};
 use super::session::{Share, sorters, state};
 use super::sort;
-use super::table::FileTable;
-use super::{Access, Snapshot, SourceDigest};
+use super::source::{self, OpenSource};
+use super::{Access, Snapshot};
 use crate::error::{Code, Fault, Result};
-use crate::room::{Join, Slot, View};
+use crate::room::{Join, Slot, UnitRule, View};
 
 /// Aggregates that the engine calls immutable, though they tell which row came first.
 const ORDER_DEPENDENT: [&str; 5] = ["array_agg", "first_value", "last_value", "nth_value", "string_agg"];
@@ -43,28 +41,37 @@ const ALIAS: &str = "view";
 pub(super) struct PlannedView {
     schema: ViewSchema,
     unit: String,
+    unit_rules: Vec<UnitRule>,
     share: Share,
     state: SessionState,
     plan: LogicalPlan,
-    /// The files, and where they lay.
     files: Vec<Arc<SourceFile>>,
-    paths: Vec<String>,
 }
 
 impl PlannedView {
-    /// Opens the view's files, and plans its SQL over them.
-    pub(super) async fn new(access: &dyn Access, view: &View, share: &Share) -> Result<Self> {
-        let sources = open_sources(access, view)?;
-        let files = sources.iter().map(|source| Arc::clone(&source.file)).collect();
-        let paths = sources.iter().map(|source| source.path.clone()).collect();
-        let folder = Folder::new(sources.iter().map(|source| (source.name.clone(), Arc::clone(&source.file))));
+    /// Opens the view's files, which are those of the snapshot if there is one, and plans its SQL over them.
+    pub(super) async fn new(
+        access: &dyn Access,
+        view: &View,
+        share: &Share,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Self> {
+        let sources = source::open(access, view)?;
+        if let Some(snapshot) = snapshot {
+            // Before anything is read of them: a file that came meanwhile may be of a kind whose rows tell its types.
+            source::check(view, &sources, snapshot)?;
+        }
+        let files: Vec<_> = sources.iter().flat_map(OpenSource::files).map(|file| Arc::clone(&file.file)).collect();
+        let served = sources.iter().flat_map(OpenSource::files);
+        let folder = Folder::new(served.map(|file| (file.name.clone(), Arc::clone(&file.file))));
         let state = state(folder, share).map_err(|error| internal(view, &error))?;
         for source in sources {
-            register(&state, view, source).await?;
+            source.register(&state, view).await?;
         }
         let plan = plan_sql(&state, view).await?;
-        let schema = ViewSchema::new(view, plan.schema())?;
-        Ok(Self { schema, unit: view.unit.clone(), share: share.clone(), state, plan, files, paths })
+        let schema = ViewSchema::new(view, &plan)?;
+        let (unit, unit_rules) = (view.unit.clone(), view.unit_rules.clone());
+        Ok(Self { schema, unit, unit_rules, share: share.clone(), state, plan, files })
     }
 
     pub(super) const fn schema(&self) -> &ViewSchema {
@@ -114,25 +121,10 @@ impl PlannedView {
     /// Whether the view has any row at all, and whether it has one with a unit.
     pub(super) async fn has_rows_and_units(&self) -> Result<(bool, bool)> {
         let all = LogicalPlanBuilder::from(self.plan.clone());
-        let with_unit = all.clone().alias(ALIAS).and_then(|rows| rows.filter(column(&self.unit).is_not_null()));
+        let key = self.schema.key()?.unwrap_or(KeyType::Int64);
+        let with_unit = all.clone().alias(ALIAS).and_then(|rows| self.with_unit(rows, key));
         let rows = self.has_any(Ok(all)).await?;
         Ok((rows, rows && self.has_any(with_unit).await?))
-    }
-
-    /// Whether the view's files are those that were digested.
-    pub(super) fn check(&self, snapshot: &Snapshot) -> Result<()> {
-        let view = self.schema.view();
-        let is_same = |(path, file): (&String, &Arc<SourceFile>)| {
-            file.stamp().is_ok_and(|stamp| snapshot.stamp(view, path) == Some(stamp))
-        };
-        if self.paths.iter().zip(&self.files).all(is_same) {
-            return Ok(());
-        }
-        Err(Fault::new(
-            Code::ViewUnreadable,
-            format!("a file of view {view} was replaced while the run began"),
-            "run again when no one writes to the view's files",
-        ))
     }
 
     /// Whether every file still is what it was when it was opened.
@@ -148,15 +140,12 @@ impl PlannedView {
     fn narrowed(&self, slot: &Slot, key: KeyType) -> DataFusionResult<LogicalPlan> {
         let mut rows = LogicalPlanBuilder::from(self.plan.clone()).alias(ALIAS)?;
         // By position: a slot may ask for the unit column too, and names need not differ from the unit's.
-        let mut unit = if slot.join == Join::Lookup { lit(0_i64) } else { cast(&self.unit, key.data_type()) };
-        if slot.join != Join::Lookup {
-            rows = rows.filter(column(&self.unit).is_not_null())?;
-            if key == KeyType::Utf8 {
-                // Space around a text is no part of whose it is, and a text of nothing is no one's.
-                unit = btrim(vec![unit]);
-                rows = rows.filter(unit.clone().not_eq(lit("")))?;
-            }
-        }
+        let unit = if slot.join == Join::Lookup {
+            lit(0_i64)
+        } else {
+            rows = self.with_unit(rows, key)?;
+            self.key(key)
+        };
         for required in slot.columns.iter().filter(|column| !column.nullable) {
             rows = rows.filter(column(&required.name).is_not_null())?;
         }
@@ -167,6 +156,27 @@ impl PlannedView {
             .enumerate()
             .map(|(index, column)| cast(&column.name, sortable(column.kind)).alias(index.to_string()));
         rows.project(std::iter::once(unit).chain(columns))?.build()
+    }
+
+    /// Whose a row is.
+    fn key(&self, key: KeyType) -> Expr {
+        let unit = cast(&self.unit, key.data_type());
+        match key {
+            KeyType::Int64 => unit,
+            // Space around a text is no part of whose it is.
+            KeyType::Utf8 if self.unit_rules.is_empty() => btrim(vec![unit]),
+            KeyType::Utf8 => normalised(&self.unit_rules, btrim(vec![unit])),
+        }
+    }
+
+    /// The rows that are someone's.
+    fn with_unit(&self, rows: LogicalPlanBuilder, key: KeyType) -> DataFusionResult<LogicalPlanBuilder> {
+        let rows = rows.filter(column(&self.unit).is_not_null())?;
+        match key {
+            KeyType::Int64 => Ok(rows),
+            // A text of nothing is no one's, nor is what the rules make no key of.
+            KeyType::Utf8 => rows.filter(self.key(key).not_eq(lit(""))),
+        }
     }
 
     async fn has_any(&self, rows: DataFusionResult<LogicalPlanBuilder>) -> Result<bool> {
@@ -208,87 +218,6 @@ fn column(name: &str) -> Expr {
 
 fn cast(name: &str, kind: arrow::datatypes::DataType) -> Expr {
     datafusion::logical_expr::cast(column(name), kind)
-}
-
-/// The formats of sources, told by the ending of the path alone.
-#[derive(Clone, Copy)]
-enum SourceFormat {
-    Parquet,
-    Csv,
-    Arrow,
-}
-
-struct OpenSource {
-    table: String,
-    path: String,
-    name: String,
-    format: SourceFormat,
-    file: Arc<SourceFile>,
-}
-
-/// What a view's files hold, by digest; no row is looked at.
-pub(super) fn digest(access: &dyn Access, view: &View) -> Result<Vec<(SourceDigest, Stamp)>> {
-    let digest = |source: OpenSource| {
-        let refuse = |error: std::io::Error| unreadable_source(&view.id, &source.path, error.to_string());
-        let stamp = source.file.stamp().map_err(refuse)?;
-        let sha256 = source.file.sha256().map_err(refuse)?;
-        Ok((SourceDigest { view: view.id.clone(), source: source.path.clone(), sha256 }, stamp))
-    };
-    open_sources(access, view)?.into_iter().map(digest).collect()
-}
-
-fn open_sources(access: &dyn Access, view: &View) -> Result<Vec<OpenSource>> {
-    let mut sources = Vec::with_capacity(view.sources.len());
-    for (index, source) in view.sources.iter().enumerate() {
-        let refuse = |why: String| unreadable_source(&view.id, &source.path, &why);
-        let (format, ending) = match source.path.rsplit_once('.') {
-            Some((_, "parquet")) => (SourceFormat::Parquet, "parquet"),
-            Some((_, "csv")) => (SourceFormat::Csv, "csv"),
-            Some((_, "arrow")) => (SourceFormat::Arrow, "arrow"),
-            _ => return Err(refuse("ends in none of .parquet, .csv, .arrow".into())),
-        };
-        let open = access.open(view, &source.path).and_then(SourceFile::new);
-        let file = open.map_err(|error| refuse(format!("cannot be opened: {error}")))?;
-        sources.push(OpenSource {
-            table: source.table.clone(),
-            path: source.path.clone(),
-            name: format!("{index}.{ending}"),
-            format,
-            file: Arc::new(file),
-        });
-    }
-    Ok(sources)
-}
-
-/// Makes a file a table of the session. Reads its footer, or of a CSV file the first records.
-async fn register(state: &SessionState, view: &View, source: OpenSource) -> Result<()> {
-    let OpenSource { table, path, name, format, file } = source;
-    let provider = async {
-        Ok::<Arc<dyn TableProvider>, DataFusionError>(match format {
-            SourceFormat::Parquet => Arc::new(parquet(state, &name).await?),
-            SourceFormat::Csv => Arc::new(FileTable::csv(file)?),
-            SourceFormat::Arrow => Arc::new(FileTable::arrow(file)?),
-        })
-    };
-    // The error of a CSV file may quote a record.
-    let provider =
-        provider.await.map_err(|_| unreadable_source(&view.id, &path, "is not a readable file of its kind"))?;
-    if provider.schema().fields().is_empty() {
-        return Err(unreadable_source(&view.id, &path, "has no columns"));
-    }
-    let table = TableReference::bare(table);
-    let registered =
-        state.schema_for_ref(table.clone()).and_then(|schema| schema.register_table(table.table().into(), provider));
-    registered.map(drop).map_err(|error| internal(view, &error))
-}
-
-/// A Parquet file, of which the footer is read; the rest goes through the session's object store.
-async fn parquet(state: &SessionState, name: &str) -> DataFusionResult<ListingTable> {
-    let format = ParquetFormat::default().with_options(state.default_table_options().parquet);
-    let url = ListingTableUrl::parse(format!("{URL}/{name}"))?;
-    let options = ListingOptions::new(Arc::new(format));
-    let schema = options.infer_schema(state, &url).await?;
-    ListingTable::try_new(ListingTableConfig::new(url).with_listing_options(options).with_schema(schema))
 }
 
 async fn plan_sql(state: &SessionState, view: &View) -> Result<LogicalPlan> {
@@ -379,15 +308,7 @@ fn refused(view: &str, why: &str) -> Fault {
     )
 }
 
-fn unreadable_source(view: &str, path: &str, why: impl AsRef<str>) -> Fault {
-    Fault::new(
-        Code::ViewUnreadable,
-        format!("source `{}` of view {view} {}", path.escape_debug(), why.as_ref()),
-        "put a Parquet, CSV or Arrow IPC file there, inside the room and not behind a symlink",
-    )
-}
-
-fn internal(view: &View, error: &DataFusionError) -> Fault {
+pub(super) fn internal(view: &View, error: &DataFusionError) -> Fault {
     Fault::new(
         Code::Internal,
         format!("view {} could not be set up: {}", view.id, error.strip_backtrace()),

@@ -17,7 +17,8 @@ use crate::parse;
 use crate::provision::SourceDigest;
 use crate::sandbox::Figures;
 
-const SEALED_BYTES_MAX: u64 = 1 << 20;
+/// The digests of a few thousand files fit into it.
+pub(crate) const SEALED_BYTES_MAX: u64 = 16 << 20;
 /// What is sealed is filled up to this length; the figures of a question with a hundred slots fit into it.
 const PADDED_BYTES: usize = 4 << 10;
 
@@ -35,6 +36,8 @@ pub(crate) struct Sealed {
     pub(crate) finished_at: String,
     /// The key of a list's pseudonyms, in hex.
     pub(crate) destination_key: String,
+    /// The key of the pseudonyms that views write, in hex.
+    pub(crate) room_key: String,
     /// How many slots the question has.
     pub(crate) slots: usize,
     /// None where the run ended before they were known.
@@ -64,6 +67,7 @@ impl Sealed {
             run_id: self.run_id.clone(),
             seed: self.seed.clone(),
             destination_key: self.destination_key.clone(),
+            room_key: self.room_key.clone(),
             started_at: self.started_at.clone(),
             finished_at: self.finished_at.clone(),
             slots: self.slots,
@@ -157,6 +161,7 @@ mod tests {
                     run_id,
                     seed,
                     destination_key: "22".repeat(32),
+                    room_key: "44".repeat(32),
                     started_at: time(),
                     finished_at: time(),
                     slots: 64,

@@ -38,7 +38,7 @@ pub(crate) struct BoundView {
     pub slot: String,
     /// The view as it stands in the room.
     pub view: View,
-    /// SHA-256 of the view's definition: owner, unit, SQL and sources, as they stand above.
+    /// SHA-256 of the view's definition: owner, unit, rules, SQL and sources, as they stand above.
     pub definition_sha256: String,
     /// SHA-256 of the view's schema: names and types of its columns.
     pub schema_sha256: String,
@@ -253,6 +253,7 @@ mod tests {
             id: "v".into(),
             owner: owner.into(),
             unit: "id".into(),
+            unit_rules: Vec::new(),
             learnable_by: learnable_by.iter().map(ToString::to_string).collect(),
             lineage: lineage.into(),
             sql: String::new(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::controls::StatedControls;
-use super::{Controls, is_id, is_inner_path};
+use super::{Controls, UnitRule, is_id, is_inner_path};
 use crate::error::{Code, Fault, Result};
 use crate::parse;
 
@@ -15,7 +15,7 @@ use crate::parse;
 pub(crate) struct Source {
     /// The table's name in the SQL.
     pub table: String,
-    /// The file inside the room: `.parquet`, `.csv` or `.arrow`.
+    /// The file inside the room: `.parquet`, `.csv` or `.arrow`. A folder of such files ends in `/`.
     pub path: String,
 }
 
@@ -29,6 +29,8 @@ pub(crate) struct View {
     pub owner: String,
     /// The column that names the privacy unit; empty for a view that is not about units.
     pub unit: String,
+    /// What is done to the unit column's texts, in order, before units are joined by them.
+    pub unit_rules: Vec<UnitRule>,
     /// For a view that is not about units: the parties that may learn all of it. Nothing keeps a result from telling it.
     pub learnable_by: Vec<String>,
     /// The dataset that its rows come from, for the ledger: views of one lineage share a budget, in all rooms of a host.
@@ -108,6 +110,8 @@ struct ViewTerms {
     owner: String,
     #[serde(default)]
     unit: Option<String>,
+    #[serde(default)]
+    unit_rules: Vec<UnitRule>,
     #[serde(default)]
     learnable_by: Vec<String>,
     /// The owner's id where it is not said: all of an owner's data is one dataset.
@@ -229,11 +233,15 @@ impl Room {
     }
 
     fn check_view(&self, view: ViewTerms) -> Result<View> {
-        let ViewTerms { id, owner, unit, learnable_by, lineage, sql, sources } = view;
+        let ViewTerms { id, owner, unit, unit_rules, learnable_by, lineage, sql, sources } = view;
         self.check_party(&owner, "view", &id)?;
         if unit.is_some() != learnable_by.is_empty() {
             return Err(invalid(format!("view {id} has either a `unit` or parties that it is `learnable_by`")));
         }
+        if unit.is_none() && !unit_rules.is_empty() {
+            return Err(invalid(format!("view {id} has `unit_rules` and no `unit`")));
+        }
+        UnitRule::check(&unit_rules).map_err(|why| invalid(format!("view {id} {why}")))?;
         learnable_by.iter().try_for_each(|party| self.check_party(party, "view", &id))?;
         let unit = unit.unwrap_or_default();
         let lineage = lineage.unwrap_or_else(|| owner.clone());
@@ -249,7 +257,7 @@ impl Room {
                     "view {id}: the table name `{table}` is not of the form [a-z0-9._-]{{1,64}}"
                 )));
             }
-            check_path(path)?;
+            check_path(path.strip_suffix('/').unwrap_or(path))?;
             let folder = self.parties.get(&owner).map_or("", |party| &party.folder);
             if !is_below(path, folder) {
                 return Err(invalid(format!(
@@ -258,7 +266,7 @@ impl Room {
             }
         }
         let sources = sources.into_iter().map(|(table, path)| Source { table, path }).collect();
-        Ok(View { id, owner, unit, learnable_by, lineage, sql, sources })
+        Ok(View { id, owner, unit, unit_rules, learnable_by, lineage, sql, sources })
     }
 
     /// No party's files lie among another's: who owns a file is decided by where it is.

@@ -249,7 +249,7 @@ fn c09_names_that_look_alike() {
             // The digest that goes with it, so that only the name is wrong.
             let view = &terms["views"][0]["view"];
             let text = format!(
-                "{{\"id\":{},\"owner\":{},\"unit\":{},\"learnable_by\":[],\"lineage\":{},\"sql\":{},\"sources\":[{{\"table\":{},\"path\":{}}}]}}",
+                "{{\"id\":{},\"owner\":{},\"unit\":{},\"unit_rules\":[],\"learnable_by\":[],\"lineage\":{},\"sql\":{},\"sources\":[{{\"table\":{},\"path\":{}}}]}}",
                 view["id"],
                 view["owner"],
                 view["unit"],

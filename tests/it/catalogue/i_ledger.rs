@@ -334,15 +334,16 @@ fn atk_i7_seeds_and_keys_in_files() {
     let secrets = [
         ("the seed", data_encoding::HEXLOWER.decode(text(&sealed["seed"]).as_bytes()).unwrap()),
         ("the key of pseudonyms", data_encoding::HEXLOWER.decode(text(&sealed["destination_key"]).as_bytes()).unwrap()),
+        ("the room's key", data_encoding::HEXLOWER.decode(text(&sealed["room_key"]).as_bytes()).unwrap()),
         ("the host's key", host),
         ("the runtime's key", room.key("runtime").to_bytes().to_vec()),
     ];
     let mut files = files_below(&room.root());
     files.extend(files_below(&room.state()).into_iter().map(|(path, bytes)| (format!("state/{path}"), bytes)));
     // The search is alive: it finds the host's own key where it lies, and a careless copy of the seed.
-    let [seed, pseudonyms, host, runtime] = secrets.each_ref().map(|(_, secret)| holders(&files, secret));
+    let [seed, pseudonyms, masks, host, runtime] = secrets.each_ref().map(|(_, secret)| holders(&files, secret));
     assert_eq!(host, [format!("state/{}", host_key_file(&room))]);
-    assert_eq!((seed, pseudonyms), (Vec::new(), Vec::new()));
+    assert_eq!((seed, pseudonyms, masks), (Vec::new(), Vec::new(), Vec::new()));
     // The runtime's key file is the operator's own.
     assert!(runtime.iter().all(|path| path == "keys/runtime.pem"), "{runtime:?}");
     let careless = json!({"run_id": released.json["run_id"], "seed": sealed["seed"]}).to_string();
