@@ -135,6 +135,13 @@ impl PlannedView {
         ))
     }
 
+    /// All rows as the owner's SQL says, in no particular order.
+    pub(super) async fn rows(&self) -> Result<SendableRecordBatchStream> {
+        let plan = self.state.create_physical_plan(&self.plan).await;
+        let rows = plan.and_then(|plan| execute_stream(plan, self.state.task_ctx()));
+        rows.map_err(|error| invalid(self.schema.view(), &error))
+    }
+
     /// Whether every file still is what it was when it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
         self.files.iter().all(|file| file.is_unchanged())
@@ -235,6 +242,14 @@ pub(super) fn digest(access: &dyn Access, view: &View) -> Result<Vec<(SourceDige
         Ok((SourceDigest { view: view.id.clone(), source: source.path.clone(), sha256 }, stamp))
     };
     open_sources(access, view)?.into_iter().map(digest).collect()
+}
+
+/// What tells a view's files from any others, and from themselves with other content.
+pub(super) fn stamps(access: &dyn Access, view: &View) -> Result<Vec<Stamp>> {
+    let stamp = |source: OpenSource| {
+        source.file.stamp().map_err(|error| unreadable_source(&view.id, &source.path, error.to_string()))
+    };
+    open_sources(access, view)?.into_iter().map(stamp).collect()
 }
 
 fn open_sources(access: &dyn Access, view: &View) -> Result<Vec<OpenSource>> {
