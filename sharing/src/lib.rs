@@ -6,6 +6,7 @@
 mod address;
 mod audit;
 mod cache;
+mod client;
 mod error;
 mod files;
 mod protocol;
@@ -15,6 +16,7 @@ mod server;
 mod shares;
 mod types;
 
+pub use client::{Client, FileStream, Pin, PinnedFile, Profile, Query, Snapshot, Table};
 pub use error::{Code, Fault, Result};
 pub use protocol::Format;
 pub use recipient::{NewRecipient, new_recipient};
