@@ -175,6 +175,7 @@ impl Cache {
     ) -> Result<Version> {
         let folder = self.view(id);
         files::private_folder(&folder)?;
+        remove_unfinished(&folder).map_err(|error| files::write_failed(&folder, &error))?;
         let staged = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&folder);
         let staged = staged.map_err(|error| files::write_failed(&folder, &error))?;
         let (schema, parts) = write_parts(id, view, staged.path(), rows_per_file)?;
@@ -194,6 +195,17 @@ impl Cache {
         files::sync_folder(&folder)?;
         Ok(version)
     }
+}
+
+/// Removes what a server left that was killed while it wrote: rows in the clear that nobody would ever look for.
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the view's rows as files of a folder; returns the schema and the files.

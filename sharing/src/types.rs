@@ -90,6 +90,14 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_does_not_fit_is_an_error_and_no_null() {
+        let columns = Arc::new(Schema::new(vec![Field::new("t", DataType::Timestamp(TimeUnit::Second, None), false)]));
+        let times = arrow::array::TimestampSecondArray::from(vec![i64::MAX]);
+        let batch = RecordBatch::try_new(Arc::clone(&columns), vec![Arc::new(times)]).unwrap();
+        SharedSchema::of("v", &columns).unwrap().cast(&batch).unwrap_err();
+    }
+
+    #[test]
     fn a_time_without_a_zone_is_one_of_utc_and_keeps_its_microseconds() {
         let columns = Schema::new(vec![Field::new("t", DataType::Timestamp(TimeUnit::Nanosecond, None), false)]);
         let shared = SharedSchema::of("v", &columns).unwrap();

@@ -303,6 +303,16 @@ fn a_version_changes_with_data_or_definition_and_the_old_one_stays_for_a_while()
 }
 
 #[test]
+fn what_a_killed_server_left_of_a_version_is_removed() {
+    let room = Fixture::new();
+    let left = room.path("state/views/visits/.unfinished-x");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("part.parquet"), "rows").unwrap();
+    assert_eq!(room.query(TimeDelta::zero(), &json!({})).version.as_deref(), Some("0"));
+    assert!(!left.exists());
+}
+
+#[test]
 fn only_views_of_the_party_itself_are_shared() {
     let room = Fixture::new();
     let told = room.get("brand", "/shares/weekly/schemas/sales/tables/foreign/metadata");

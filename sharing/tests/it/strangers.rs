@@ -60,6 +60,8 @@ fn a_path_with_tricks_leads_nowhere_and_what_is_not_http_is_no_request() {
 fn the_program_says_what_sharing_means_and_serves_this_machine_alone() {
     let sharing = Sharing::new(10);
     assert!(sharing.said.contains("outside of the privacy kernel"), "{}", sharing.said);
+    let everywhere = glovebox_sharing::listen("0.0.0.0:0".parse().unwrap());
+    assert_eq!(everywhere.unwrap_err().code(), glovebox_sharing::Code::AddressRefused);
     let serve = ["serve", "--room", "room", "--state", "other", "--listen", "0.0.0.0:0"];
     let refused = sharing.program(&serve);
     let said = String::from_utf8(refused.stderr).unwrap();
