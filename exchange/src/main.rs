@@ -1,4 +1,4 @@
-//! The `glovebox-exchange` program: everything of Glovebox that touches a network.
+//! The `glovebox-exchange` program: it carries questions, approvals, time stamps and cosignatures over networks.
 //!
 //! It sees no data and holds no keys. What it brings is checked by digest here, and by the gate of the program that
 //! sees data; what it takes away is what people mean to show.

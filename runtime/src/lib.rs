@@ -63,6 +63,7 @@ pub use glovebox_trust::registry::{Custody, MemberKind, Scope};
 pub use glovebox_trust::revocations::RevocationKind;
 pub use identify::{Identified, identify};
 pub use privacy::{Charge, Cost, Ledger, LedgerLine, Lifetime, Loss, MeasureNoise};
+pub use provision::{SharedView, ViewStamp};
 pub use quote::{Quote, quote};
 pub use random::Random;
 pub use receipt::{Check, Verified, new_auditor, verify};

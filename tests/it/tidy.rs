@@ -8,7 +8,8 @@ use std::process::Command;
 use crate::support::checkout;
 
 /// Everything that is written in Rust.
-const TREES: [&str; 8] = ["runtime", "sandbox", "trust", "exchange", "sdk", "xtask", "guest-examples", "tests"];
+const TREES: [&str; 9] =
+    ["runtime", "sandbox", "trust", "exchange", "sdk", "sharing", "xtask", "guest-examples", "tests"];
 
 /// The Rust files below the given folders of the checkout.
 fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
@@ -154,6 +155,17 @@ fn the_program_that_sees_data_has_no_network_code() {
     let sockets = sources.iter().filter(|(_, text)| text.contains("os::unix::net"));
     let sockets: Vec<_> = sockets.map(|(path, _)| path.strip_prefix(checkout()).expect("in the checkout")).collect();
     assert_eq!(sockets, [Path::new("runtime/src/signing/agent.rs")]);
+}
+
+/// Crates of one workspace are built together, with what any of them asks of a library: the sockets of the program that
+/// shares views come from a library of its own, so that the runtime's get none.
+#[test]
+fn sharing_turns_on_no_network_in_what_the_runtime_uses() {
+    let lock = fs::read_to_string(checkout().join("Cargo.lock")).expect("a lock file");
+    assert!(lock.contains("\nname = \"async-io\"\n"), "the server of shares has moved to another library");
+    for name in ["mio", "reqwest", "hyper-util", "tokio-rustls"] {
+        assert!(!lock.contains(&format!("\nname = \"{name}\"\n")), "the workspace has {name}");
+    }
 }
 
 /// A run is decided by its inputs, `clock.rs` and `random.rs`: there is the stopwatch of its slots, too. That of the

@@ -8,6 +8,7 @@
 mod audit;
 mod bench;
 mod cargo;
+mod clients;
 mod demo;
 mod fuzz;
 mod guests;
@@ -33,6 +34,8 @@ enum Task {
     Guests,
     /// Run two questions end to end on real data, in target/demo
     Demo,
+    /// Install the clients of others that tests of sharing call, into target/sharing
+    Clients,
     /// Run every test of the project
     Test,
     /// Let foreign tools judge the demo's approvals, receipts and log
@@ -75,6 +78,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Guests => guests::build(root, &root.join("target/questions")).map(drop),
         Task::Demo => demo::demo(root),
+        Task::Clients => clients::install(root),
         Task::Test => tests::test(root),
         Task::Interop => interop::interop(root),
         Task::Audit { list: true } => audit::list(root),

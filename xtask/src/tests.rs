@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::cargo::cargo;
-use crate::guests;
+use crate::{clients, guests};
 
 /// Builds the questions, then tests the questions on the host, what talks to networks, and the rest of the project.
 pub(crate) fn test(root: &Path) -> Result<()> {
     guests::build(root, &root.join("target/questions"))?;
+    clients::install(root)?;
     let questions = root.join("guest-examples");
     cargo(&questions, &["test", "--workspace", "--locked"], &[("CARGO_TARGET_DIR", &root.join("target/guest-host"))])?;
     let exchange = root.join("exchange");

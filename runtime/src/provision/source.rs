@@ -100,6 +100,12 @@ pub(super) fn digest(access: &dyn Access, view: &View) -> Result<Vec<(SourceDige
     open(access, view)?.into_iter().flat_map(|source| source.files).map(digest).collect()
 }
 
+/// What tells a view's files from any others, and from themselves with other content.
+pub(super) fn stamps(access: &dyn Access, view: &View) -> Result<Vec<Stamp>> {
+    let stamp = |open: OpenFile| open.file.stamp().map_err(|error| unreadable(view, &open.path, error.to_string()));
+    open(access, view)?.into_iter().flat_map(|source| source.files).map(stamp).collect()
+}
+
 /// Refuses other files than those that were digested.
 pub(super) fn check(view: &View, sources: &[OpenSource], snapshot: &Snapshot) -> Result<()> {
     let stamped =

@@ -127,6 +127,13 @@ impl PlannedView {
         Ok((rows, rows && self.has_any(with_unit).await?))
     }
 
+    /// All rows as the owner's SQL says, in no particular order.
+    pub(super) async fn rows(&self) -> Result<SendableRecordBatchStream> {
+        let plan = self.state.create_physical_plan(&self.plan).await;
+        let rows = plan.and_then(|plan| execute_stream(plan, self.state.task_ctx()));
+        rows.map_err(|error| invalid(self.schema.view(), &error))
+    }
+
     /// Whether every file still is what it was when it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
         self.files.iter().all(|file| file.is_unchanged())

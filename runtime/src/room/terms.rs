@@ -47,6 +47,11 @@ impl View {
         self.learnable_by.is_empty()
     }
 
+    /// Whether its SQL may name values by the room's key. A wrong yes costs little.
+    pub(crate) fn may_write_pseudonyms(&self) -> bool {
+        self.sql.to_lowercase().contains("pseudonym")
+    }
+
     /// SHA-256 of the definition, as it stands in an agreement.
     pub(crate) fn sha256(&self) -> String {
         // Texts alone: writing them cannot fail.
