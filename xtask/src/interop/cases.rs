@@ -4,6 +4,7 @@
 //! rewritten for that agreement, too, under the signatures of before. `missing` lacks the last person's approval.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -174,16 +175,26 @@ impl Held {
 
 /// The same envelope or bundle with another payload under its signature.
 pub(super) fn with_payload(json: &str, change: impl Fn(&str) -> String) -> Result<String> {
-    const NAME: &str = "\"payload\"";
-    let after_name = json.find(NAME).context("no payload")? + NAME.len();
-    let start = after_name + json[after_name..].find('"').context("no payload")? + 1;
-    let end = start + json[start..].find('"').context("no payload")?;
-    let payload = String::from_utf8(BASE64.decode(&json.as_bytes()[start..end])?)?;
+    let (place, payload) = (payload_place(json)?, payload(json)?);
     let changed = change(&payload);
     if changed == payload {
         bail!("nothing in the payload could be changed");
     }
-    Ok([&json[..start], &BASE64.encode(changed.as_bytes()), &json[end..]].concat())
+    Ok([&json[..place.start], &BASE64.encode(changed.as_bytes()), &json[place.end..]].concat())
+}
+
+/// What an envelope or bundle signs.
+pub(super) fn payload(json: &str) -> Result<String> {
+    let place = payload_place(json)?;
+    Ok(String::from_utf8(BASE64.decode(&json.as_bytes()[place])?)?)
+}
+
+fn payload_place(json: &str) -> Result<Range<usize>> {
+    const NAME: &str = "\"payload\"";
+    let after_name = json.find(NAME).context("no payload")? + NAME.len();
+    let start = after_name + json[after_name..].find('"').context("no payload")? + 1;
+    let end = start + json[start..].find('"').context("no payload")?;
+    Ok(start..end)
 }
 
 /// The person whose approval is missing in `missing`.

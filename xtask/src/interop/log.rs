@@ -16,6 +16,8 @@ use super::{ours_on_tampered, require_plain, text};
 /// The verifier key as a partner has it: not from the log that it judges.
 const KEY: &str = "../log/vkey";
 
+const REFUSED: &str = "\"decision\":\"refused\"";
+
 /// More of them would prove nothing more.
 const RECEIPTS_MAX: usize = 3;
 
@@ -136,19 +138,23 @@ fn python_inclusion(run: &str) -> String {
     )
 }
 
-/// The runs whose receipts have a proof, sorted.
+/// The refused runs whose receipts have a proof, sorted. Of a released run, terms and result must still lie in the room for
+/// its receipt to verify, and the demo has gone on since.
 fn runs(work: &Path) -> Result<Vec<String>> {
+    let receipts = work.join("room/receipts");
     let mut runs = Vec::new();
-    for entry in fs::read_dir(work.join("room/receipts"))? {
+    for entry in fs::read_dir(&receipts)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if let Some(run) = name.strip_suffix(".tlog-proof") {
             require_plain(run)?;
-            runs.push(run.to_owned());
+            if cases::payload(&text(&receipts.join(format!("{run}.dsse.json")))?)?.contains(REFUSED) {
+                runs.push(run.to_owned());
+            }
         }
     }
     runs.sort_unstable();
     if runs.len() < 2 {
-        bail!("{} receipts have a proof, and two are needed here", runs.len());
+        bail!("{} receipts of refused runs have a proof, and two are needed here", runs.len());
     }
     Ok(runs)
 }
