@@ -53,6 +53,12 @@ pub(crate) struct Part {
     pub(crate) rows: u64,
 }
 
+/// What a view looked like, and then what it was.
+struct Found {
+    stamp: ViewStamp,
+    sha256: String,
+}
+
 /// All versions of all views.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -81,21 +87,13 @@ impl Cache {
         if let Some((_, number)) = known.get(id).filter(|(of, _)| *of == stamp) {
             return self.record(id, *number);
         }
-        let sha256 = view.sha256()?;
+        let found = Found { stamp, sha256: view.sha256()? };
         let newest = self.numbers(id)?.last().map(|number| self.record(id, *number)).transpose()?;
         let version = match newest {
-            Some(newest) if newest.sha256 == sha256 => newest,
-            newest => self.make(id, view, sha256, newest.as_ref(), rows_per_file, now)?,
+            Some(newest) if newest.sha256 == found.sha256 => newest,
+            newest => self.make(id, view, &found, newest.as_ref(), rows_per_file, now)?,
         };
-        // What was digested is what was read.
-        if view.stamp()? != stamp {
-            return Err(Fault::new(
-                Code::StateFailed,
-                format!("a file of view {id} was replaced while it was read"),
-                "try again when no one writes to the view's files",
-            ));
-        }
-        known.insert(id.to_owned(), (stamp, version.number));
+        known.insert(id.to_owned(), (found.stamp, version.number));
         Ok(version)
     }
 
@@ -168,7 +166,7 @@ impl Cache {
         &self,
         id: &str,
         view: &SharedView,
-        sha256: String,
+        found: &Found,
         newest: Option<&Version>,
         rows_per_file: usize,
         now: DateTime<Utc>,
@@ -182,13 +180,21 @@ impl Cache {
         let version = Version {
             table: newest.map_or_else(new_table, |newest| Ok(newest.table.clone()))?,
             number: newest.map_or(0, |newest| newest.number + 1),
-            sha256,
+            sha256: found.sha256.clone(),
             made: now.timestamp_millis(),
             schema,
             files: parts,
         };
         let record = serde_json::to_vec(&version).map_err(|error| damaged(&folder, &error))?;
         files::write_new(&staged.path().join(RECORD), &record)?;
+        // Before it has its name: a version of other rows than were digested would be taken for these for ever.
+        if view.stamp()? != found.stamp {
+            return Err(Fault::new(
+                Code::StateFailed,
+                format!("a file of view {id} was replaced while it was read"),
+                "try again when no one writes to the view's files",
+            ));
+        }
         let path = folder.join(version.number.to_string());
         fs::rename(staged.path(), &path).map_err(|error| files::write_failed(&path, &error))?;
         let _ = staged.keep();
@@ -337,4 +343,47 @@ fn damaged(path: &Path, error: &dyn std::error::Error) -> Fault {
         format!("{} cannot be read: {error}", path.display()),
         "restore the folder, or remove it: versions then start again under another table id",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: &str = r#"
+version = 1
+id = "grocery"
+unit = "household"
+[[party]]
+id = "retailer"
+[[view]]
+id = "visits"
+owner = "retailer"
+unit = "household"
+sources = { visits = "data/retailer/visits.csv" }
+sql = "SELECT household FROM visits"
+"#;
+
+    /// Its rows would be another digest's, and be served under it whenever the old file came back.
+    #[test]
+    fn rows_that_came_after_the_digest_make_no_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |inner: &str| folder.path().join(inner);
+        fs::create_dir_all(path("room/data/retailer")).unwrap();
+        fs::write(path("room/room.toml"), ROOM).unwrap();
+        let put = |text: &str| {
+            fs::write(path("new"), text).unwrap();
+            fs::rename(path("new"), path("room/data/retailer/visits.csv")).unwrap();
+        };
+        put("household\n1\n");
+        let room = glovebox::open_room(&path("room")).unwrap();
+        let view = SharedView::find(&room, "retailer", "visits").unwrap();
+        let cache = Cache::open(path("cache")).unwrap();
+        let now = DateTime::UNIX_EPOCH;
+        let found = Found { stamp: view.stamp().unwrap(), sha256: view.sha256().unwrap() };
+        put("household\n2\n");
+        let refused = cache.make("visits", &view, &found, None, 10, now).unwrap_err();
+        assert_eq!(refused.code(), Code::StateFailed);
+        assert_eq!(cache.numbers("visits").unwrap(), [0_u64; 0]);
+        assert_eq!(cache.current("visits", &view, 10, now).unwrap().number, 0);
+    }
 }
