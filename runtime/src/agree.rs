@@ -4,6 +4,7 @@ mod diff;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,7 +16,7 @@ use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::{self, AGREEMENT_FILE, Chain};
 use crate::privacy::{Guarantee, Mechanism};
-use crate::provision;
+use crate::provision::{self, Host};
 use crate::random::Random;
 use crate::room::{
     Agreement, BoundParameter, BoundView, Budget, FileDigest, Kind, Limits, Manifest, Reducer, Room, Runtime,
@@ -45,6 +46,8 @@ pub struct Proposal<'a> {
     pub runs_max: u32,
     /// Whether the revision before stays valid beside it.
     pub beside: bool,
+    /// The folder of this host's state, where the ways to tables outside of the room are.
+    pub state: &'a Path,
 }
 
 /// A composed agreement, not yet approved by anyone.
@@ -72,7 +75,7 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
     let room = gate::read_room(dir)?;
     let chain = Chain::read(dir, &room.id)?;
     let (component, manifest_bytes, manifest) = gate::read_question(dir, proposal.component, proposal.manifest)?;
-    let views = bind_views(dir, &room, &manifest, proposal.bindings)?;
+    let views = bind_views(&Host { dir, state: proposal.state }, &room, &manifest, proposal.bindings)?;
     let parameters = bind_parameters(&manifest, proposal.parameters)?;
     let destination = room.destination(proposal.destination).cloned().ok_or_else(|| {
         let known = room.destination_ids().collect::<Vec<_>>().join(", ");
@@ -129,7 +132,12 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
     Ok(Composed { folder, agreement_id: sha256_hex(&bytes), needs, summary })
 }
 
-fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, String)]) -> Result<Vec<BoundView>> {
+fn bind_views(
+    host: &Host<'_>,
+    room: &Room,
+    manifest: &Manifest,
+    bindings: &[(String, String)],
+) -> Result<Vec<BoundView>> {
     let is_slot = |name: &str| manifest.slots.iter().any(|slot| slot.slot == name);
     if let Some((unknown, _)) = bindings.iter().find(|(slot, _)| !is_slot(slot)) {
         let slots = manifest.slots.iter().map(|slot| slot.slot.as_str()).collect::<Vec<_>>().join(", ");
@@ -147,7 +155,7 @@ fn bind_views(dir: &Dir, room: &Room, manifest: &Manifest, bindings: &[(String, 
                 format!("bind one with --bind {}=VIEW; the room has: {views}", slot.slot),
             )
         })?;
-        let schema = provision::describe(dir, &view)?;
+        let schema = provision::describe(host, &view)?;
         // What would be refused at every run is refused before people read and sign it.
         schema.check_slot(slot)?;
         let (definition_sha256, schema_sha256) = (view.sha256(), schema.sha256());

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, File};
 use chrono::{DateTime, TimeDelta, Utc};
+use glovebox_source_protocol::Connection;
 use glovebox_trust::envelope::{self, IN_TOTO, Statement, Subject};
 use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::{AGREEMENT_FILE, ApprovalRecord, Approved, ListRecord};
 use crate::privacy::{Charge, LedgerHead};
-use crate::provision::Access;
+use crate::provision::{self, Access};
 use crate::random::Random;
 use crate::room::{RegistryPin, View, is_inner_path};
 
@@ -88,6 +90,8 @@ pub(crate) struct RunPrincipal {
     certificate: Certificate,
     /// The folders of the owners, each opened for its own views alone.
     folders: BTreeMap<String, OwnerFolder>,
+    /// The folder of the host's state, where the ways to other tables are.
+    state: PathBuf,
 }
 
 struct OwnerFolder {
@@ -118,6 +122,15 @@ pub(crate) struct RunNames<'a> {
     pub(crate) runtime: &'a str,
 }
 
+/// Where a principal may look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places<'a> {
+    /// The room.
+    pub(crate) dir: &'a Dir,
+    /// The folder of the host's state.
+    pub(crate) state: &'a Path,
+}
+
 impl RunPrincipal {
     /// Makes a principal for an approved run, and opens the folders of the views' owners for it.
     pub(crate) fn new(
@@ -125,7 +138,7 @@ impl RunPrincipal {
         names: RunNames<'_>,
         paid: Paid,
         tenure: Tenure,
-        dir: &Dir,
+        places: Places<'_>,
         random: &mut Random,
     ) -> Result<Self> {
         let key = SigningKey::from_bytes(&random.bytes());
@@ -153,13 +166,13 @@ impl RunPrincipal {
         let mut folders = BTreeMap::new();
         for view in views {
             if !folders.contains_key(&view.owner) {
-                folders.insert(view.owner.clone(), OwnerFolder::open(dir, approved.folder_of(&view.owner))?);
+                folders.insert(view.owner.clone(), OwnerFolder::open(places.dir, approved.folder_of(&view.owner))?);
             }
             if let Some(folder) = folders.get_mut(&view.owner) {
                 folder.views.push(view.clone());
             }
         }
-        Ok(Self { key, certificate, folders })
+        Ok(Self { key, certificate, folders, state: places.state.to_owned() })
     }
 
     /// The certificate, signed by the runtime's key.
@@ -249,16 +262,42 @@ impl OwnerFolder {
 /// A principal opens the approved views alone, and a party's files through that party's folder alone.
 impl Access for RunPrincipal {
     fn open(&self, view: &View, path: &str) -> io::Result<File> {
-        let denied = |why: &str| io::Error::new(io::ErrorKind::PermissionDenied, why);
+        let folder = self.granted(view)?;
+        files::open_file(&folder.dir, folder.inner(path)?)
+    }
+
+    fn open_folder(&self, view: &View, path: &str) -> io::Result<Dir> {
+        let folder = self.granted(view)?;
+        files::open_folder(&folder.dir, folder.inner(path)?)
+    }
+
+    fn connection(&self, view: &View, name: &str) -> Result<Connection> {
+        self.granted(view).map_err(|error| {
+            Fault::new(Code::ViewUnreadable, format!("view {}: {error}", view.id), "report this as a defect")
+        })?;
+        provision::connection(&self.state, view, name)
+    }
+}
+
+impl RunPrincipal {
+    /// The folder of a granted view's owner.
+    fn granted(&self, view: &View) -> io::Result<&OwnerFolder> {
         let folder =
             self.folders.get(&view.owner).ok_or_else(|| denied("the run's principal acts for no such party"))?;
-        if !folder.views.contains(view) {
-            return Err(denied("the run's principal may not open this view"));
-        }
-        let inner = path.strip_prefix(&folder.path).and_then(|rest| rest.strip_prefix('/'));
-        let inner = inner.filter(|inner| is_inner_path(inner));
-        files::open_file(&folder.dir, inner.ok_or_else(|| denied("the file is not in its owner's folder"))?)
+        if folder.views.contains(view) { Ok(folder) } else { Err(denied("the run's principal may not open this view")) }
     }
+}
+
+impl OwnerFolder {
+    /// The path below the folder.
+    fn inner<'a>(&self, path: &'a str) -> io::Result<&'a str> {
+        let inner = path.strip_prefix(&self.path).and_then(|rest| rest.strip_prefix('/'));
+        inner.filter(|inner| is_inner_path(inner)).ok_or_else(|| denied("the file is not in its owner's folder"))
+    }
+}
+
+fn denied(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 #[cfg(test)]
@@ -320,7 +359,7 @@ mod tests {
             charges: Vec::new(),
             ledger: LedgerHead { entries: 0, sha256: String::new() },
         };
-        RunPrincipal { key, certificate, folders }
+        RunPrincipal { key, certificate, folders, state: PathBuf::new() }
     }
 
     #[track_caller]

@@ -7,6 +7,7 @@
 mod feed;
 mod folder;
 mod join;
+mod remote;
 mod schema;
 mod session;
 mod sort;
@@ -14,11 +15,13 @@ mod table;
 mod view;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use cap_std::fs::{Dir, File};
+use cap_std::fs::{Dir, File, PermissionsExt};
+use glovebox_source_protocol::{Connection, Pin};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
@@ -33,7 +36,11 @@ use self::view::PlannedView;
 use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::Approved;
-use crate::room::{BoundView, Join, Slot, View};
+use crate::room::{BoundView, Join, Place, Slot, View};
+
+/// In the folder of the host's state: the ways to tables that are not in a room.
+const CONNECTIONS_FILE: &str = "connections.toml";
+const CONNECTIONS_BYTES_MAX: u64 = 1 << 20;
 
 /// One person's (household's, account's) rows.
 pub(crate) struct Unit {
@@ -84,18 +91,29 @@ pub(crate) struct Resources {
     pub(crate) threads: usize,
 }
 
-/// A file that a view reads, as it was.
+/// A file or a table that a view reads, as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceDigest {
     pub(crate) view: String,
     pub(crate) source: String,
+    /// Of a file's bytes, or of a table's pin.
     pub(crate) sha256: String,
+    /// Of a table that has versions, the one that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u64>,
+}
+
+/// What tells a source from what is in its place later.
+#[derive(Clone, Debug)]
+enum Held {
+    File(Stamp),
+    Table(Arc<Pin>),
 }
 
 /// What the files of a run's views held when it began: equal digests are equal data.
 #[derive(Clone, Debug)]
-pub(crate) struct Snapshot(Vec<(SourceDigest, Stamp)>);
+pub(crate) struct Snapshot(Vec<(SourceDigest, Held)>);
 
 impl Snapshot {
     /// The sources' digests, in slot order.
@@ -103,19 +121,20 @@ impl Snapshot {
         self.0.iter().map(|(digest, _)| digest.clone()).collect()
     }
 
-    fn stamp(&self, view: &str, source: &str) -> Option<Stamp> {
+    fn held(&self, view: &str, source: &str) -> Option<&Held> {
         let found = self.0.iter().find(|(digest, _)| digest.view == view && digest.source == source);
-        found.map(|(_, stamp)| *stamp)
+        found.map(|(_, held)| held)
     }
 }
 
-/// Digests the files of an approved run's views, without a look at what they mean.
-pub(crate) fn snapshot(approved: &Approved, access: &dyn Access) -> Result<Snapshot> {
-    let mut files = Vec::new();
+/// Digests the files and pins the tables of an approved run's views, without a look at what they mean. Tables are pinned
+/// at the versions of an earlier run, where they are given.
+pub(crate) fn snapshot(approved: &Approved, access: &dyn Access, earlier: &[SourceDigest]) -> Result<Snapshot> {
+    let mut held = Vec::new();
     for (bound, _) in approved.bound() {
-        files.extend(view::digest(access, &bound.view)?);
+        held.extend(view::digest(access, &bound.view, earlier)?);
     }
-    Ok(Snapshot(files))
+    Ok(Snapshot(held))
 }
 
 /// Proof that the agreed views are open and are what was agreed. Their rows are being read.
@@ -138,23 +157,56 @@ pub(crate) struct Provisioned {
     pub(crate) units: UnitStream,
 }
 
-/// Who may open the files of which views.
+/// Who may open the sources of which views.
 pub(crate) trait Access {
-    /// Opens a source of a view, without following any symlink.
+    /// Opens a file of a view, without following any symlink.
     fn open(&self, view: &View, path: &str) -> io::Result<File>;
+
+    /// Opens the folder of a table of a view, without following any symlink.
+    fn open_folder(&self, view: &View, path: &str) -> io::Result<Dir>;
+
+    /// The way to a view's tables behind a connection.
+    fn connection(&self, view: &View, name: &str) -> Result<Connection>;
 }
 
 /// Whoever holds the room's own handle may look at any view's columns, to agree on it.
-impl Access for Dir {
+pub(crate) struct Host<'a> {
+    pub(crate) dir: &'a Dir,
+    /// The folder of the host's state, where its connections are.
+    pub(crate) state: &'a Path,
+}
+
+impl Access for Host<'_> {
     fn open(&self, _view: &View, path: &str) -> io::Result<File> {
-        files::open_file(self, path)
+        files::open_file(self.dir, path)
     }
+
+    fn open_folder(&self, _view: &View, path: &str) -> io::Result<Dir> {
+        files::open_folder(self.dir, path)
+    }
+
+    fn connection(&self, view: &View, name: &str) -> Result<Connection> {
+        connection(self.state, view, name)
+    }
+}
+
+/// A connection of the host, for the views of its owner. It names secrets, so it is nobody else's to read.
+pub(crate) fn connection(state: &Path, view: &View, name: &str) -> Result<Connection> {
+    let unreadable = |error: io::Error| remote::invalid(format!("cannot read {CONNECTIONS_FILE}: {error}"));
+    let state = files::open_dir(state).map_err(unreadable)?;
+    let file = files::open_file(&state, CONNECTIONS_FILE).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+        return Err(remote::invalid(format!("{CONNECTIONS_FILE} can be read by others")));
+    }
+    let mut text = String::new();
+    file.take(CONNECTIONS_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    remote::connection_of(&text, view, name)
 }
 
 /// Whether opening the views looks at rows already: the types of a CSV file are those of its records.
 pub(crate) fn infers_types(approved: &Approved) -> bool {
-    let sources = approved.agreement().views.iter().flat_map(|bound| &bound.view.sources);
-    sources.into_iter().any(|source| source.path.ends_with(".csv"))
+    let mut sources = approved.agreement().views.iter().flat_map(|bound| &bound.view.sources);
+    sources.any(|source| matches!(source.place(), Place::File(path) if path.ends_with(".csv")))
 }
 
 /// Opens the views of an approved run as its principal, and nothing else. What goes wrong here goes wrong before a row
@@ -174,7 +226,7 @@ pub(crate) fn provision(
 /// its first records.
 pub(crate) fn describe(access: &dyn Access, view: &View) -> Result<ViewSchema> {
     let runtime = Builder::new_current_thread().build().map_err(|error| no_runtime(&error))?;
-    let planned = runtime.block_on(PlannedView::new(access, view, &Share::for_planning()))?;
+    let planned = runtime.block_on(PlannedView::new(access, view, &Share::for_planning(), None))?;
     Ok(planned.into_schema())
 }
 
@@ -194,7 +246,7 @@ pub(crate) fn open(
         .map_err(|error| no_runtime(&error))?;
     let scratch = Scratch::new()?;
     let share = Share::new(resources, bound.len(), &scratch);
-    let views = runtime.block_on(plan(access, bound, &share))?;
+    let views = runtime.block_on(plan(access, bound, &share, snapshot))?;
     let key = common_key(&views)?;
     if let Some(snapshot) = snapshot {
         views.iter().try_for_each(|view| view.check(snapshot))?;
@@ -266,10 +318,15 @@ impl UnitStream {
 }
 
 /// Plans every view and checks it against the agreement and its slot.
-async fn plan(access: &dyn Access, bound: &[(&BoundView, &Slot)], share: &Share) -> Result<Vec<PlannedView>> {
+async fn plan(
+    access: &dyn Access,
+    bound: &[(&BoundView, &Slot)],
+    share: &Share,
+    snapshot: Option<&Snapshot>,
+) -> Result<Vec<PlannedView>> {
     let mut views = Vec::with_capacity(bound.len());
     for (bound, slot) in bound {
-        let planned = PlannedView::new(access, &bound.view, share).await?;
+        let planned = PlannedView::new(access, &bound.view, share, snapshot).await?;
         if planned.schema().sha256() != bound.schema_sha256 {
             return Err(Fault::new(
                 Code::ViewChanged,

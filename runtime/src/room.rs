@@ -18,9 +18,7 @@ pub use controls::{Delta, Epsilon};
 #[cfg(test)]
 pub(crate) use manifest::MEASURES_MAX;
 pub(crate) use manifest::{Column, Group, Join, Manifest, Measure, Parameter, Reducer, Slot, Top};
-#[cfg(test)]
-pub(crate) use terms::Source;
-pub(crate) use terms::{Destination, Format, Room, View};
+pub(crate) use terms::{Destination, Format, Place, Room, Source, View};
 
 /// A path inside the room: relative, and with plain names only.
 pub(crate) fn is_inner_path(text: &str) -> bool {

@@ -195,7 +195,12 @@ impl Fixture {
     /// The program, in this room.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_glovebox"));
-        command.current_dir(self.root()).env_remove("GLOVEBOX_LOG").arg("--state").arg(self.state());
+        command
+            .current_dir(self.root())
+            .env_remove("GLOVEBOX_LOG")
+            .env("SHOP_PASSWORD", "swordfish")
+            .arg("--state")
+            .arg(self.state());
         command
     }
 
@@ -321,14 +326,20 @@ impl Fixture {
     /// Opens the sealed part of a run as the auditor does, and compares the code of why there is no result.
     #[track_caller]
     pub(crate) fn is_caused_by(&self, receipt: &str, cause: &str) {
+        let opened = self.opened(receipt);
+        let told = opened["cause"].as_str().and_then(|told| told.split(':').next());
+        assert_eq!(told, Some(cause), "{opened}");
+    }
+
+    /// The sealed part of a run, as the auditor opens it.
+    #[track_caller]
+    pub(crate) fn opened(&self, receipt: &str) -> Value {
         let identity = self.read_text("keys/auditor.txt");
         let identity = identity.lines().find(|line| !line.starts_with('#')).expect("an identity");
         let identity: age::x25519::Identity = identity.parse().expect("an age identity");
         let sealed = self.read(&receipt.replace(".dsse.json", ".sealed.age"));
         let opened = age::decrypt(&identity, &sealed).expect("it is sealed to the auditor");
-        let opened: Value = serde_json::from_slice(&opened).expect("JSON");
-        let told = opened["cause"].as_str().and_then(|told| told.split(':').next());
-        assert_eq!(told, Some(cause), "{opened}");
+        serde_json::from_slice(&opened).expect("JSON")
     }
 
     /// One object on stdout, two lines on stderr, the exit code of the stage, and a receipt that verifies.

@@ -12,6 +12,8 @@ mod demo;
 mod fuzz;
 mod guests;
 mod interop;
+
+mod sources;
 mod tests;
 
 use std::path::Path;
@@ -31,6 +33,8 @@ struct Cli {
 enum Task {
     /// Build the example questions into target/questions
     Guests,
+    /// Build the reader of sources beside glovebox, and install what its tests need into target/sources
+    Sources,
     /// Run two questions end to end on real data, in target/demo
     Demo,
     /// Run every test of the project
@@ -74,6 +78,7 @@ fn run(task: Task) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in no folder")?;
     match task {
         Task::Guests => guests::build(root, &root.join("target/questions")).map(drop),
+        Task::Sources => sources::build(root),
         Task::Demo => demo::demo(root),
         Task::Test => tests::test(root),
         Task::Interop => interop::interop(root),

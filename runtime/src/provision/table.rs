@@ -31,7 +31,7 @@ use super::folder::SourceFile;
 /// How many records of a CSV file decide the types of its columns.
 const CSV_INFERENCE_RECORDS: usize = 10_000;
 
-type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
+pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
 /// A file as a table.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl Partition {
                     reader.set_index(batches.start)?;
                 }
                 let batches = reader.take(batches.len());
-                Ok(Box::new(batches.flat_map(move |batch| Pieces { batch: Some(batch), at: 0, rows_max })))
+                Ok(Box::new(batches.flat_map(move |batch| Pieces::new(batch, rows_max))))
             }
         }
     }
@@ -166,10 +166,16 @@ impl PartitionStream for Partition {
 /// A batch in pieces of bounded size.
 ///
 /// The pieces are copies: slices would each keep, and be charged for, the memory of the whole batch.
-struct Pieces {
+pub(super) struct Pieces {
     batch: Option<Result<RecordBatch, ArrowError>>,
     at: usize,
     rows_max: usize,
+}
+
+impl Pieces {
+    pub(super) const fn new(batch: Result<RecordBatch, ArrowError>, rows_max: usize) -> Self {
+        Self { batch: Some(batch), at: 0, rows_max }
+    }
 }
 
 impl Iterator for Pieces {

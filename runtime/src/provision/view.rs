@@ -23,15 +23,16 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use futures::TryStreamExt;
 
-use super::folder::{Folder, SourceFile, Stamp, URL};
+use super::folder::{Folder, SourceFile, URL};
 use super::join::lookup_rows;
+use super::remote::{self, Remote, RemoteTable};
 use super::schema::{KeyType, ViewSchema, slot_schema, sortable};
 use super::session::{Share, sorters, state};
 use super::sort;
 use super::table::FileTable;
-use super::{Access, Snapshot, SourceDigest};
+use super::{Access, Held, Snapshot, SourceDigest};
 use crate::error::{Code, Fault, Result};
-use crate::room::{Join, Slot, View};
+use crate::room::{Join, Place, Slot, Source, View};
 
 /// Aggregates that the engine calls immutable, though they tell which row came first.
 const ORDER_DEPENDENT: [&str; 5] = ["array_agg", "first_value", "last_value", "nth_value", "string_agg"];
@@ -52,15 +53,24 @@ pub(super) struct PlannedView {
 }
 
 impl PlannedView {
-    /// Opens the view's files, and plans its SQL over them.
-    pub(super) async fn new(access: &dyn Access, view: &View, share: &Share) -> Result<Self> {
+    /// Opens the view's files and tables, and plans its SQL over them. Tables are those of the snapshot; without one
+    /// they are only planned with.
+    pub(super) async fn new(
+        access: &dyn Access,
+        view: &View,
+        share: &Share,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Self> {
         let sources = open_sources(access, view)?;
-        let files = sources.iter().map(|source| Arc::clone(&source.file)).collect();
+        let files: Vec<_> = sources.iter().map(|source| Arc::clone(&source.file)).collect();
         let paths = sources.iter().map(|source| source.path.clone()).collect();
         let folder = Folder::new(sources.iter().map(|source| (source.name.clone(), Arc::clone(&source.file))));
         let state = state(folder, share).map_err(|error| internal(view, &error))?;
         for source in sources {
             register(&state, view, source).await?;
+        }
+        for (table, provider) in remote_tables(access, view, snapshot)? {
+            register_table(&state, view, table, Arc::new(provider))?;
         }
         let plan = plan_sql(&state, view).await?;
         let schema = ViewSchema::new(view, plan.schema())?;
@@ -123,7 +133,8 @@ impl PlannedView {
     pub(super) fn check(&self, snapshot: &Snapshot) -> Result<()> {
         let view = self.schema.view();
         let is_same = |(path, file): (&String, &Arc<SourceFile>)| {
-            file.stamp().is_ok_and(|stamp| snapshot.stamp(view, path) == Some(stamp))
+            let held = snapshot.held(view, path);
+            file.stamp().is_ok_and(|now| matches!(held, Some(Held::File(then)) if *then == now))
         };
         if self.paths.iter().zip(&self.files).all(is_same) {
             return Ok(());
@@ -226,20 +237,48 @@ struct OpenSource {
     file: Arc<SourceFile>,
 }
 
-/// What a view's files hold, by digest; no row is looked at.
-pub(super) fn digest(access: &dyn Access, view: &View) -> Result<Vec<(SourceDigest, Stamp)>> {
+/// What a view's files hold, by digest, and what is read of its tables; no row is looked at.
+pub(super) fn digest(access: &dyn Access, view: &View, earlier: &[SourceDigest]) -> Result<Vec<(SourceDigest, Held)>> {
+    let named = |source: &str, sha256, version| {
+        let (view, source) = (view.id.clone(), source.to_owned());
+        SourceDigest { view, source, sha256, version }
+    };
     let digest = |source: OpenSource| {
         let refuse = |error: std::io::Error| unreadable_source(&view.id, &source.path, error.to_string());
         let stamp = source.file.stamp().map_err(refuse)?;
         let sha256 = source.file.sha256().map_err(refuse)?;
-        Ok((SourceDigest { view: view.id.clone(), source: source.path.clone(), sha256 }, stamp))
+        Ok((named(&source.path, sha256, None), Held::File(stamp)))
     };
-    open_sources(access, view)?.into_iter().map(digest).collect()
+    let mut held = open_sources(access, view)?.into_iter().map(digest).collect::<Result<Vec<_>>>()?;
+    for source in &view.sources {
+        let Some(remote) = Remote::find(access, view, source)? else { continue };
+        let earlier = earlier.iter().find(|earlier| earlier.view == view.id && earlier.source == source.path);
+        let pin = remote.pin(earlier.and_then(|earlier| earlier.version))?;
+        let version = pin.version.as_ref().map(|version| version.number);
+        held.push((named(&source.path, remote::sha256(&pin), version), Held::Table(Arc::new(pin))));
+    }
+    Ok(held)
+}
+
+/// The tables that another process reads, each with its name in the SQL.
+fn remote_tables(access: &dyn Access, view: &View, snapshot: Option<&Snapshot>) -> Result<Vec<(String, RemoteTable)>> {
+    let mut tables = Vec::new();
+    for source in &view.sources {
+        let Some(remote) = Remote::find(access, view, source)? else { continue };
+        let table = match snapshot.map(|snapshot| snapshot.held(&view.id, &source.path)) {
+            Some(Some(Held::Table(pin))) => remote.pinned(Arc::clone(pin)),
+            Some(_) => return Err(unreadable_source(&view.id, &source.path, "is not pinned")),
+            None => remote.described()?,
+        };
+        tables.push((source.table.clone(), table));
+    }
+    Ok(tables)
 }
 
 fn open_sources(access: &dyn Access, view: &View) -> Result<Vec<OpenSource>> {
     let mut sources = Vec::with_capacity(view.sources.len());
-    for (index, source) in view.sources.iter().enumerate() {
+    let is_file = |source: &&Source| matches!(source.place(), Place::File(_));
+    for (index, source) in view.sources.iter().filter(is_file).enumerate() {
         let refuse = |why: String| unreadable_source(&view.id, &source.path, &why);
         let (format, ending) = match source.path.rsplit_once('.') {
             Some((_, "parquet")) => (SourceFormat::Parquet, "parquet"),
@@ -276,6 +315,10 @@ async fn register(state: &SessionState, view: &View, source: OpenSource) -> Resu
     if provider.schema().fields().is_empty() {
         return Err(unreadable_source(&view.id, &path, "has no columns"));
     }
+    register_table(state, view, table, provider)
+}
+
+fn register_table(state: &SessionState, view: &View, table: String, provider: Arc<dyn TableProvider>) -> Result<()> {
     let table = TableReference::bare(table);
     let registered =
         state.schema_for_ref(table.clone()).and_then(|schema| schema.register_table(table.table().into(), provider));
