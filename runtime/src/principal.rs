@@ -389,16 +389,22 @@ mod tests {
     /// Another view of the party, and the granted one with another definition.
     #[test]
     fn a_view_that_was_not_granted() {
-        let (_room, dir) = room();
+        let (room, dir) = room();
         let rows = view("rows", "retailer");
         let principal = principal(&dir, std::slice::from_ref(&rows));
         let why = "the run's principal may not open this view";
         is_denied(&principal, &view("other", "retailer"), "data/retailer/other.csv", why);
         let wider = View { sql: "SELECT * FROM rows".into(), ..rows.clone() };
-        let elsewhere = View { sources: view("other", "retailer").sources, ..rows };
+        let elsewhere = View { sources: view("other", "retailer").sources, ..rows.clone() };
         for changed in [wider, elsewhere] {
             is_denied(&principal, &changed, "data/retailer/rows.csv", why);
+            assert!(principal.open_folder(&changed, "data/retailer/table").is_err());
+            assert!(principal.connection(&changed, "shop").unwrap_err().fact().contains(why));
         }
+        fs::create_dir(room.path().join("data/retailer/table")).unwrap();
+        fs::create_dir(room.path().join("data/brand/table")).unwrap();
+        assert!(principal.open_folder(&rows, "data/retailer/table").is_ok());
+        assert!(principal.open_folder(&rows, "data/brand/table").is_err());
     }
 
     /// Under a granted view, the files of the other party, and paths that climb to them.
