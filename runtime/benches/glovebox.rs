@@ -165,6 +165,7 @@ fn lay_room(room: &Path, questions: &Path, units: usize) -> Result<()> {
             days: 1,
             runs_max: 1_000,
             beside: false,
+            state: &state(room),
         };
         let composed = agree(&dir, &proposal, Clock::System.now(), &mut random)?;
         for key in ["retailer.pem", "brand.pem"] {

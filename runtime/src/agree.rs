@@ -4,6 +4,7 @@ mod diff;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,7 +16,7 @@ use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::{self, AGREEMENT_FILE, Chain};
 use crate::privacy::{Guarantee, Mechanism};
-use crate::provision;
+use crate::provision::{self, Host};
 use crate::random::Random;
 use crate::room::{
     Agreement, BoundParameter, BoundView, Budget, FileDigest, Kind, Limits, Manifest, Reducer, Room, Runtime,
@@ -46,6 +47,8 @@ pub struct Proposal<'a> {
     pub runs_max: u32,
     /// Whether the revision before stays valid beside it.
     pub beside: bool,
+    /// The folder of this host's state, where the ways to tables outside of the room are.
+    pub state: &'a Path,
 }
 
 /// A composed agreement, not yet approved by anyone.
@@ -77,7 +80,8 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
     let room = gate::read_room(dir)?;
     let chain = Chain::read(dir, &room.id)?;
     let (component, manifest_bytes, manifest) = gate::read_question(dir, proposal.component, proposal.manifest)?;
-    let (views, across_units) = bind_views(dir, &room, &manifest, proposal.bindings)?;
+    let host = Host { dir, state: proposal.state };
+    let (views, across_units) = bind_views(&host, &room, &manifest, proposal.bindings)?;
     let parameters = bind_parameters(&manifest, proposal.parameters)?;
     let destination = room.destination(proposal.destination).cloned().ok_or_else(|| {
         let known = room.destination_ids().collect::<Vec<_>>().join(", ");
@@ -138,7 +142,7 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
 
 /// Binds each slot to a view; also names the views that may compute across units.
 fn bind_views(
-    dir: &Dir,
+    host: &Host<'_>,
     room: &Room,
     manifest: &Manifest,
     bindings: &[(String, String)],
@@ -161,7 +165,7 @@ fn bind_views(
                 format!("bind one with --bind {}=VIEW; the room has: {views}", slot.slot),
             )
         })?;
-        let schema = provision::describe(dir, &view)?;
+        let schema = provision::describe(host, &view)?;
         // What would be refused at every run is refused before people read and sign it.
         schema.check_slot(slot)?;
         if schema.computes_across_units() && !across_units.contains(&view.id) {

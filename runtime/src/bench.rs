@@ -15,7 +15,7 @@ use crate::error::{Code, Fault, Result};
 use crate::gate::{self, Approved, Chain, Inquiry};
 use crate::journal::Facts;
 use crate::privacy::{HostKey, Noise, RoomKey, Setting, Tally, UnitSeeds};
-use crate::provision::{self, Resources, Unit};
+use crate::provision::{self, Host, Resources, Unit};
 use crate::random::Random;
 use crate::receipt::Trace;
 use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
@@ -34,8 +34,9 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, work
     let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
     let empty = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
     let mut units: Vec<Vec<Unit>> = Vec::new();
-    let snapshot = provision::snapshot(&approved, &dir)?;
-    let mut stream = provision::provision(approved, &dir, &resources, &snapshot)?.read()?.units;
+    let host = Host { dir: &dir, state: room };
+    let snapshot = provision::snapshot(&approved, &host, &[])?;
+    let mut stream = provision::provision(approved, &host, &resources, &snapshot)?.read()?.units;
     while let Some(chunk) = stream.next_chunk()? {
         units.push(chunk);
     }

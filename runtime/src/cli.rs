@@ -480,14 +480,14 @@ impl Cli {
         match self.command {
             Command::Key(command) => key(room, command),
             Command::Registry(command) => registry(room, command),
-            Command::Agree(args) => compose(room, &args),
+            Command::Agree(args) => compose(room, &state, &args),
             Command::Approve(args) => sign(room, &args),
             Command::Revoke(args) => withdraw(room, &args),
             Command::Run(args) => execute(room, &state, &args, self.json),
             Command::Verify { receipt, root } => {
                 Ok(Printed::verified(&verify(&open_room(room)?, &receipt, root.as_deref(), now)?))
             }
-            Command::Replay(args) => run_again(room, &args),
+            Command::Replay(args) => run_again(room, &state, &args),
             Command::Export(args) => export_approvals(room, &args),
             Command::Log(command) => log(room, &state, command),
             Command::State(command) => remember(room, &state, command),
@@ -610,7 +610,7 @@ fn registry(room: &Path, command: RegistryCommand) -> anyhow::Result<Printed> {
     ))
 }
 
-fn compose(room: &Path, args: &AgreeArgs) -> anyhow::Result<Printed> {
+fn compose(room: &Path, state: &Path, args: &AgreeArgs) -> anyhow::Result<Printed> {
     let default = Path::new(&args.component).with_extension("toml").to_string_lossy().into_owned();
     let proposal = Proposal {
         component: &args.component,
@@ -621,6 +621,7 @@ fn compose(room: &Path, args: &AgreeArgs) -> anyhow::Result<Printed> {
         days: args.days,
         runs_max: args.runs,
         beside: args.beside,
+        state,
     };
     let composed = agree(&open_room(room)?, &proposal, Clock::System.now(), &mut Random::from_os()?)?;
     let mut json = json!(composed.asking);
@@ -666,13 +667,14 @@ fn withdraw(room: &Path, args: &RevokeArgs) -> anyhow::Result<Printed> {
     ))
 }
 
-fn run_again(room: &Path, args: &ReplayArgs) -> anyhow::Result<Printed> {
+fn run_again(room: &Path, state: &Path, args: &ReplayArgs) -> anyhow::Result<Printed> {
     let what = Replay {
         receipt: &args.receipt,
         identity: &args.identity,
         root: args.root.as_deref(),
         threads: threads(args.threads)?,
         sort_memory_bytes: (args.sort_memory as usize) << 20,
+        state,
         worker: None,
     };
     let replayed = replay(&open_room(room)?, &what, Clock::System.now())?;

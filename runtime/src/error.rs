@@ -77,6 +77,7 @@ codes! {
     Usage {
     Usage = "USAGE" "the command line or the request is wrong",
     RoomInvalid = "ROOM_INVALID" "room.toml is missing, malformed or contradicts itself",
+    ConnectionInvalid = "CONNECTION_INVALID" "a connection that a view names is missing on this host, malformed, another party's, or readable by others",
     KeyExists = "KEY_EXISTS" "the key file or the person's key is there already",
     KeyUnknown = "KEY_UNKNOWN" "the runtime's key is not registered, so no one could verify its receipts",
         KeyUnreadable = "KEY_UNREADABLE" "a key cannot be read: a file is missing or of another form, or an agent does not answer",

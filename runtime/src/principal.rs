@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, File};
 use chrono::{DateTime, TimeDelta, Utc};
+use glovebox_source_protocol::Connection;
 use glovebox_trust::envelope::{self, IN_TOTO, Statement, Subject};
 use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::{AGREEMENT_FILE, ApprovalRecord, Approved, ListRecord};
 use crate::privacy::{Charge, LedgerHead};
-use crate::provision::Access;
+use crate::provision::{self, Access};
 use crate::random::Random;
 use crate::room::{RegistryPin, View, is_inner_path};
 
@@ -88,6 +90,8 @@ pub(crate) struct RunPrincipal {
     certificate: Certificate,
     /// The folders of the owners, each opened for its own views alone.
     folders: BTreeMap<String, OwnerFolder>,
+    /// The folder of the host's state, where the ways to other tables are.
+    state: PathBuf,
 }
 
 struct OwnerFolder {
@@ -118,6 +122,15 @@ pub(crate) struct RunNames<'a> {
     pub(crate) runtime: &'a str,
 }
 
+/// Where a principal may look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places<'a> {
+    /// The room.
+    pub(crate) dir: &'a Dir,
+    /// The folder of the host's state.
+    pub(crate) state: &'a Path,
+}
+
 impl RunPrincipal {
     /// Makes a principal for an approved run, and opens the folders of the views' owners for it.
     pub(crate) fn new(
@@ -125,7 +138,7 @@ impl RunPrincipal {
         names: RunNames<'_>,
         paid: Paid,
         tenure: Tenure,
-        dir: &Dir,
+        places: Places<'_>,
         random: &mut Random,
     ) -> Result<Self> {
         let key = SigningKey::from_bytes(&random.bytes());
@@ -153,13 +166,13 @@ impl RunPrincipal {
         let mut folders = BTreeMap::new();
         for view in views {
             if !folders.contains_key(&view.owner) {
-                folders.insert(view.owner.clone(), OwnerFolder::open(dir, approved.folder_of(&view.owner))?);
+                folders.insert(view.owner.clone(), OwnerFolder::open(places.dir, approved.folder_of(&view.owner))?);
             }
             if let Some(folder) = folders.get_mut(&view.owner) {
                 folder.views.push(view.clone());
             }
         }
-        Ok(Self { key, certificate, folders })
+        Ok(Self { key, certificate, folders, state: places.state.to_owned() })
     }
 
     /// The certificate, signed by the runtime's key.
@@ -255,28 +268,32 @@ impl OwnerFolder {
 /// A principal opens the approved views alone, and a party's files through that party's folder alone.
 impl Access for RunPrincipal {
     fn open(&self, view: &View, path: &str) -> io::Result<File> {
-        let folder = self.folder_of(view)?;
+        let folder = self.granted(view)?;
         files::open_file(&folder.dir, folder.inner(path)?)
     }
 
-    fn list(&self, view: &View, path: &str, max: usize) -> io::Result<Vec<String>> {
-        let folder = self.folder_of(view)?;
+    fn open_folder(&self, view: &View, path: &str) -> io::Result<Dir> {
+        let folder = self.granted(view)?;
         if path == folder.path {
-            return files::list_all(&folder.dir, max);
+            return folder.dir.try_clone();
         }
-        files::list_all(&files::open_folder(&folder.dir, folder.inner(path)?)?, max)
+        files::open_folder(&folder.dir, folder.inner(path)?)
+    }
+
+    fn connection(&self, view: &View, name: &str) -> Result<Connection> {
+        self.granted(view).map_err(|error| {
+            Fault::new(Code::ViewUnreadable, format!("view {}: {error}", view.id), "report this as a defect")
+        })?;
+        provision::connection(&self.state, view, name)
     }
 }
 
 impl RunPrincipal {
     /// The folder of a granted view's owner.
-    fn folder_of(&self, view: &View) -> io::Result<&OwnerFolder> {
+    fn granted(&self, view: &View) -> io::Result<&OwnerFolder> {
         let folder =
             self.folders.get(&view.owner).ok_or_else(|| denied("the run's principal acts for no such party"))?;
-        if !folder.views.contains(view) {
-            return Err(denied("the run's principal may not open this view"));
-        }
-        Ok(folder)
+        if folder.views.contains(view) { Ok(folder) } else { Err(denied("the run's principal may not open this view")) }
     }
 }
 
@@ -344,7 +361,7 @@ mod tests {
             charges: Vec::new(),
             ledger: LedgerHead { entries: 0, sha256: String::new() },
         };
-        RunPrincipal { key, certificate, folders }
+        RunPrincipal { key, certificate, folders, state: PathBuf::new() }
     }
 
     #[track_caller]
@@ -371,17 +388,17 @@ mod tests {
         let principal = principal(&dir, std::slice::from_ref(&rows));
         fs::create_dir(room.path().join("data/retailer/months")).unwrap();
         fs::write(room.path().join("data/retailer/months/may.csv"), "").unwrap();
-        let list = |path: &str| principal.list(&rows, path, 9);
+        let list = |path: &str| files::list_all(&principal.open_folder(&rows, path)?, 9);
         assert_eq!(list("data/retailer").unwrap(), ["other.csv", "rows.csv"]);
         assert_eq!(list("data/retailer/months").unwrap(), ["may.csv"]);
-        assert_eq!(principal.list(&rows, "data/retailer", 1).unwrap().len(), 1);
+        assert_eq!(files::list_all(&principal.open_folder(&rows, "data/retailer").unwrap(), 1).unwrap().len(), 1);
         for path in ["data/brand", "data/retailer/../brand", "data", "data/retailer/", ""] {
             assert_eq!(list(path).unwrap_err().to_string(), "the file is not in its owner's folder", "{path}");
         }
         std::os::unix::fs::symlink("../brand", room.path().join("data/retailer/link")).unwrap();
         assert!(list("data/retailer/link").is_err());
         let campaigns = view("campaigns", "brand");
-        assert!(principal.list(&campaigns, "data/brand", 9).is_err());
+        assert!(principal.open_folder(&campaigns, "data/brand").is_err());
     }
 
     #[test]
@@ -395,16 +412,22 @@ mod tests {
     /// Another view of the party, and the granted one with another definition.
     #[test]
     fn a_view_that_was_not_granted() {
-        let (_room, dir) = room();
+        let (room, dir) = room();
         let rows = view("rows", "retailer");
         let principal = principal(&dir, std::slice::from_ref(&rows));
         let why = "the run's principal may not open this view";
         is_denied(&principal, &view("other", "retailer"), "data/retailer/other.csv", why);
         let wider = View { sql: "SELECT * FROM rows".into(), ..rows.clone() };
-        let elsewhere = View { sources: view("other", "retailer").sources, ..rows };
+        let elsewhere = View { sources: view("other", "retailer").sources, ..rows.clone() };
         for changed in [wider, elsewhere] {
             is_denied(&principal, &changed, "data/retailer/rows.csv", why);
+            assert!(principal.open_folder(&changed, "data/retailer/table").is_err());
+            assert!(principal.connection(&changed, "shop").unwrap_err().fact().contains(why));
         }
+        fs::create_dir(room.path().join("data/retailer/table")).unwrap();
+        fs::create_dir(room.path().join("data/brand/table")).unwrap();
+        assert!(principal.open_folder(&rows, "data/retailer/table").is_ok());
+        assert!(principal.open_folder(&rows, "data/brand/table").is_err());
     }
 
     /// Under a granted view, the files of the other party, and paths that climb to them.

@@ -12,6 +12,7 @@ mod join;
 mod masks;
 mod normalise;
 mod records;
+mod remote;
 mod schema;
 mod session;
 mod shared;
@@ -21,11 +22,13 @@ mod table;
 mod view;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use cap_std::fs::{Dir, File};
+use cap_std::fs::{Dir, File, PermissionsExt};
+use glovebox_source_protocol::{Connection, Pin};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
@@ -43,6 +46,10 @@ use crate::files;
 use crate::gate::Approved;
 use crate::privacy::RoomKey;
 use crate::room::{BoundView, Join, Slot, View};
+
+/// In the folder of the host's state: the ways to tables that are not in a room.
+const CONNECTIONS_FILE: &str = "connections.toml";
+const CONNECTIONS_BYTES_MAX: u64 = 1 << 20;
 
 /// One person's (household's, account's) rows.
 pub(crate) struct Unit {
@@ -95,18 +102,45 @@ pub(crate) struct Resources {
     pub(crate) room_key: RoomKey,
 }
 
-/// A file that a view reads, as it was.
+/// A file or a table that a view reads, as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceDigest {
     pub(crate) view: String,
     pub(crate) source: String,
+    /// Of a file's bytes, or of a table's pin.
     pub(crate) sha256: String,
+    /// Of a table that has versions, the one that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u64>,
+}
+
+/// What tells a source from what is in its place later.
+#[derive(Clone, Debug)]
+enum Held {
+    File(Stamp),
+    Table(Arc<Pin>),
+}
+
+impl Held {
+    const fn file(&self) -> Option<Stamp> {
+        match self {
+            Self::File(stamp) => Some(*stamp),
+            Self::Table(_) => None,
+        }
+    }
+
+    const fn table(&self) -> Option<&Arc<Pin>> {
+        match self {
+            Self::File(_) => None,
+            Self::Table(pin) => Some(pin),
+        }
+    }
 }
 
 /// What the files of a run's views held when it began: equal digests are equal data.
 #[derive(Clone, Debug)]
-pub(crate) struct Snapshot(Vec<(SourceDigest, Stamp)>);
+pub(crate) struct Snapshot(Vec<(SourceDigest, Held)>);
 
 impl Snapshot {
     /// The sources' digests, in slot order.
@@ -117,23 +151,31 @@ impl Snapshot {
     /// Whether a view's files are those that were digested: all of them, unchanged, and no other.
     fn is_of(&self, view: &str, files: &[(&str, Stamp)]) -> bool {
         let digested = self.0.iter().filter(|(digest, _)| digest.view == view);
-        let known: Vec<_> = digested.map(|(digest, stamp)| (digest.source.as_str(), *stamp)).collect();
+        let known: Vec<_> =
+            digested.filter_map(|(digest, held)| Some((digest.source.as_str(), held.file()?))).collect();
         files.iter().all(|file| known.contains(file)) && known.iter().all(|file| files.contains(file))
+    }
+
+    /// What was pinned of a view's table.
+    fn pin(&self, view: &str, source: &str) -> Option<&Arc<Pin>> {
+        let found = self.0.iter().find(|(digest, _)| digest.view == view && digest.source == source);
+        found.and_then(|(_, held)| held.table())
     }
 
     /// Whether opening the views looks at rows already: the types of a CSV file are those of its records.
     pub(crate) fn infers_types(&self) -> bool {
-        self.0.iter().any(|(digest, _)| digest.source.ends_with(".csv"))
+        self.0.iter().any(|(digest, held)| held.file().is_some() && digest.source.ends_with(".csv"))
     }
 }
 
-/// Digests the files of an approved run's views, without a look at what they mean.
-pub(crate) fn snapshot(approved: &Approved, access: &dyn Access) -> Result<Snapshot> {
-    let mut files = Vec::new();
+/// Digests the files and pins the tables of an approved run's views, without a look at what they mean. Tables are pinned
+/// at the versions of an earlier run, where they are given.
+pub(crate) fn snapshot(approved: &Approved, access: &dyn Access, earlier: &[SourceDigest]) -> Result<Snapshot> {
+    let mut held = Vec::new();
     for (bound, _) in approved.bound() {
-        files.extend(source::digest(access, &bound.view)?);
+        held.extend(source::digest(access, &bound.view, earlier)?);
     }
-    Ok(Snapshot(files))
+    Ok(Snapshot(held))
 }
 
 /// Proof that the agreed views are open and are what was agreed. Their rows are being read.
@@ -156,24 +198,50 @@ pub(crate) struct Provisioned {
     pub(crate) units: UnitStream,
 }
 
-/// Who may open the files of which views.
+/// Who may open the sources of which views.
 pub(crate) trait Access {
-    /// Opens a source of a view, without following any symlink.
+    /// Opens a file of a view, without following any symlink.
     fn open(&self, view: &View, path: &str) -> io::Result<File>;
 
-    /// What lies in a folder of a view's owner, but for folders and hidden files: names in order, at most so many.
-    fn list(&self, view: &View, path: &str, max: usize) -> io::Result<Vec<String>>;
+    /// Opens the folder of a table of a view, without following any symlink.
+    fn open_folder(&self, view: &View, path: &str) -> io::Result<Dir>;
+
+    /// The way to a view's tables behind a connection.
+    fn connection(&self, view: &View, name: &str) -> Result<Connection>;
 }
 
 /// Whoever holds the room's own handle may look at any view's columns, to agree on it.
-impl Access for Dir {
+pub(crate) struct Host<'a> {
+    pub(crate) dir: &'a Dir,
+    /// The folder of the host's state, where its connections are.
+    pub(crate) state: &'a Path,
+}
+
+impl Access for Host<'_> {
     fn open(&self, _view: &View, path: &str) -> io::Result<File> {
-        files::open_file(self, path)
+        files::open_file(self.dir, path)
     }
 
-    fn list(&self, _view: &View, path: &str, max: usize) -> io::Result<Vec<String>> {
-        files::list_all(&files::open_folder(self, path)?, max)
+    fn open_folder(&self, _view: &View, path: &str) -> io::Result<Dir> {
+        files::open_folder(self.dir, path)
     }
+
+    fn connection(&self, view: &View, name: &str) -> Result<Connection> {
+        connection(self.state, view, name)
+    }
+}
+
+/// A connection of the host, for the views of its owner. It names secrets, so it is nobody else's to read.
+pub(crate) fn connection(state: &Path, view: &View, name: &str) -> Result<Connection> {
+    let unreadable = |error: io::Error| remote::invalid(format!("cannot read {CONNECTIONS_FILE}: {error}"));
+    let state = files::open_dir(state).map_err(unreadable)?;
+    let file = files::open_file(&state, CONNECTIONS_FILE).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+        return Err(remote::invalid(format!("{CONNECTIONS_FILE} can be read by others")));
+    }
+    let mut text = String::new();
+    file.take(CONNECTIONS_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    remote::connection_of(&text, view, name)
 }
 
 /// Opens the views of an approved run as its principal, and nothing else. What goes wrong here goes wrong before a row

@@ -13,7 +13,7 @@ use crate::destination;
 use crate::error::{Code, Fault, Result};
 use crate::gate;
 use crate::privacy::{self, DestinationKey, HostKey, RoomKey, Setting, UnitSeeds};
-use crate::provision::{self, Resources};
+use crate::provision::{self, Host, Resources};
 use crate::random::Random;
 use crate::receipt::{self, SEALED_BYTES_MAX, Sealed, open_sealed, sealed_path};
 use crate::room::sha256_hex;
@@ -32,6 +32,8 @@ pub struct Replay<'a> {
     pub threads: usize,
     /// Memory for sorting views, in bytes.
     pub sort_memory_bytes: usize,
+    /// The folder of this host's state, where the ways to tables outside of the room are.
+    pub state: &'a Path,
     /// The program that serves as a worker, where it is not the one that runs.
     pub worker: Option<&'a Path>,
 }
@@ -72,7 +74,8 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
     let room_key = RoomKey::from_hex(&sealed.room_key);
     let room_key = room_key.ok_or_else(|| not_replayable("the sealed part has no key of the room"))?;
     let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads, room_key };
-    let snapshot = provision::snapshot(&approved, dir)?;
+    let host = Host { dir, state: replay.state };
+    let snapshot = provision::snapshot(&approved, &host, &sealed.sources)?;
     // Other data would make every replay an answer about what differs, which no one has paid for.
     if snapshot.sources() != sealed.sources {
         return Err(not_replayable("the data is not that of the run"));
@@ -81,7 +84,7 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
         .ok_or_else(|| not_replayable("the sealed part has no key of the destination"))?;
     // The history that this key names units for is not asked again.
     let setting = Arc::new(Setting::new(approved.agreement(), &HostKey::none(), destination));
-    let provisioned = provision::provision(approved, dir, &resources, &snapshot)?.read()?;
+    let provisioned = provision::provision(approved, &host, &resources, &snapshot)?.read()?;
     let (raw, _) = sandbox::execute(sandbox, privacy::replayed(provisioned, &paid)?, &setting)?;
     let mut noise = Random::from_seed(seed);
     let released = privacy::release(raw, &mut noise)?;

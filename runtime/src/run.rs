@@ -119,7 +119,7 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     let mut noise = Random::from_seed(session.seed());
 
     // An identical run of the same data gets the answer that was released before, and costs nothing.
-    let snapshot = provision::snapshot(&approved, &session.dir)?;
+    let snapshot = provision::snapshot(&approved, &session.host(), &[])?;
     if let Some(answer) = session.recall(&approved, &snapshot)? {
         session.certify(&approved)?;
         return destination::render(privacy::recalled(approved, &answer)?, &*session.setting()?, &mut noise);

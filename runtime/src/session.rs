@@ -16,12 +16,12 @@ use crate::error::{Code, Fault, Result};
 use crate::files;
 use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
 use crate::journal::{Facts, Held, Journal, OpenRun};
-use crate::principal::{self, Decommission, End, Paid, RunNames, RunPrincipal, Tenure};
+use crate::principal::{self, Decommission, End, Paid, Places, RunNames, RunPrincipal, Tenure};
 use crate::privacy::{
     self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, RoomKey, SetKind, Setting, StoredAnswer,
     UnitSeeds,
 };
-use crate::provision::Snapshot;
+use crate::provision::{Host, Snapshot};
 use crate::random::Random;
 use crate::receipt::{
     self, CAUSE_BYTES_MAX, ReceiptSigner, SandboxRecord, Sealed, Trace, certificate_path, proof_path, sealed_path,
@@ -111,6 +111,11 @@ impl<'a> Session<'a> {
         Ledger::open(&self.state)
     }
 
+    /// The room and the host's connections, for a look at what the views' sources are.
+    pub(crate) const fn host(&self) -> Host<'_> {
+        Host { dir: &self.dir, state: self.request.state }
+    }
+
     /// Workers for the question, and which walls stand around them.
     pub(crate) fn sandbox(&mut self, approved: &Approved, workers: usize) -> Result<Sandbox> {
         let state = self.state.try_clone().map_err(|error| no_state(self.request.state, &error))?;
@@ -194,8 +199,9 @@ impl<'a> Session<'a> {
         let runtime = desk.runtime.to_string();
         let names = RunNames { run_id: &self.trace.run_id, nonce: &nonce, runtime: &runtime };
         let tenure = Tenure { from: now, minutes: self.request.minutes };
+        let places = Places { dir: &self.dir, state: self.request.state };
         let paid = Paid { charges, ledger: ledger.head()? };
-        let principal = RunPrincipal::new(approved, names, paid, tenure, &self.dir, &mut self.random)?;
+        let principal = RunPrincipal::new(approved, names, paid, tenure, places, &mut self.random)?;
         let certificate = principal.certify(approved.agreement_id(), self.key)?;
         records.push(certificate.clone());
         held.append(&records, self.key)?;

@@ -1,7 +1,7 @@
 //! The integration tests: one binary, through the public API and the real program.
 //!
 //! There is a module for each step of the data path, and `attacks`, `bad_input`, `cli`, `crash`, `encodings`, `epsilon`,
-//! `repeat`, `tidy` and `trust` across them. What a room, a refusal and a release look like is in [`support`].
+//! `repeat`, `sources`, `tidy` and `trust` across them. What a room, a refusal and a release look like is in [`support`].
 
 #![expect(
     clippy::expect_used,
@@ -28,6 +28,7 @@ mod provision;
 mod receipt;
 mod repeat;
 mod sandbox;
+mod sources;
 mod tidy;
 mod trust;
 mod worker;

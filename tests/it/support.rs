@@ -208,7 +208,12 @@ impl Fixture {
     /// The program, in this room.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_glovebox"));
-        command.current_dir(self.root()).env_remove("GLOVEBOX_LOG").arg("--state").arg(self.state());
+        command
+            .current_dir(self.root())
+            .env_remove("GLOVEBOX_LOG")
+            .env("SHOP_PASSWORD", "swordfish")
+            .arg("--state")
+            .arg(self.state());
         command
     }
 

@@ -8,8 +8,8 @@ use std::process::Command;
 use crate::support::checkout;
 
 /// Everything that is written in Rust.
-const TREES: [&str; 9] =
-    ["runtime", "sandbox", "trust", "exchange", "sdk", "sharing", "xtask", "guest-examples", "tests"];
+const TREES: [&str; 10] =
+    ["runtime", "sandbox", "trust", "exchange", "sdk", "sharing", "sources", "xtask", "guest-examples", "tests"];
 
 /// The Rust files below the given folders of the checkout.
 fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
@@ -76,8 +76,8 @@ fn no_other_crate_may_have_unsafe_code() {
     let having =
         |section: &str| manifests.iter().filter(|(_, text)| text.lines().any(|line| line == section)).collect();
     let (workspaces, crates): (Vec<_>, Vec<_>) = (having("[workspace]"), having("[package]"));
-    // The main one, the questions, the exchange and the fuzz targets of two crates.
-    assert!(workspaces.len() == 5 && crates.len() >= 8, "{} and {}", workspaces.len(), crates.len());
+    // The main one, the questions, the exchange, the reader of sources and the fuzz targets of two crates.
+    assert!(workspaces.len() == 6 && crates.len() >= 8, "{} and {}", workspaces.len(), crates.len());
     for (path, text) in workspaces {
         assert!(text.contains("[workspace.lints.rust]\nunsafe_code = \"forbid\""), "{}", path.display());
     }
@@ -123,28 +123,41 @@ const NETWORK: [&str; 24] = [
     "ureq",
 ];
 
-/// What it does not have it cannot leak through: what talks to a network is a program of its own, which sees no data.
-#[test]
-fn the_program_that_sees_data_has_no_network_code() {
+/// All that a member of the workspace is built from.
+fn depends_on(package: &str) -> BTreeSet<String> {
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--package", "glovebox", "--edges", "normal", "--prefix", "none", "--offline", "--locked"])
+        .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--offline", "--locked"])
         .current_dir(checkout())
         .output()
         .expect("cargo starts");
     assert!(tree.status.success(), "cargo tree: {}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).expect("text");
-    let tree: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+/// What it does not have it cannot leak through: what talks to a network is a program of its own, which sees no data.
+#[test]
+fn the_program_that_sees_data_has_no_network_code() {
+    let tree = depends_on("glovebox");
     assert!(
-        ["glovebox", "glovebox-trust", "wasmtime", "datafusion"].iter().all(|name| tree.contains(name)),
+        ["glovebox", "glovebox-trust", "wasmtime", "datafusion"].iter().all(|name| tree.contains(*name)),
         "{tree:?}"
     );
-    let found: Vec<_> = NETWORK.iter().filter(|name| tree.contains(*name)).collect();
+    let found: Vec<_> = NETWORK.into_iter().filter(|name| tree.contains(*name)).collect();
     assert!(found.is_empty(), "the runtime depends on {found:?}");
 
-    // The names are right: the program that does talk to a network has some of them.
-    let lock = fs::read_to_string(checkout().join("exchange/Cargo.lock")).expect("a lock file");
-    let known = NETWORK.iter().filter(|name| lock.contains(&format!("\nname = \"{name}\"\n"))).count();
-    assert!(known >= 5, "{known} of the names stand in the exchange's lock file");
+    // In the lock file is what shows views to others, and no more: what one member asks for, all are built with.
+    let in_lock = |path: &str| -> Vec<&str> {
+        let lock = fs::read_to_string(checkout().join(path)).expect("a lock file");
+        NETWORK.into_iter().filter(|name| lock.contains(&format!("\nname = \"{name}\"\n"))).collect()
+    };
+    let sharing = depends_on("glovebox-sharing");
+    let of_sharing: Vec<_> = NETWORK.into_iter().filter(|name| sharing.contains(*name)).collect();
+    assert_eq!(in_lock("Cargo.lock"), of_sharing, "the main lock file");
+    // The names are right: the programs that do talk to a network have some of them.
+    for path in ["exchange/Cargo.lock", "sources/Cargo.lock"] {
+        assert!(in_lock(path).len() >= 5, "{path}: {:?}", in_lock(path));
+    }
 
     // Nor does it use what the standard library has, but for the socket of an ssh-agent.
     let sources = sources(&["runtime/src", "trust/src"]);

@@ -13,6 +13,8 @@ mod demo;
 mod fuzz;
 mod guests;
 mod interop;
+
+mod sources;
 mod tests;
 
 use std::path::Path;
@@ -32,6 +34,8 @@ struct Cli {
 enum Task {
     /// Build the example questions into target/questions
     Guests,
+    /// Build the reader of sources beside glovebox, and install what its tests need into target/sources
+    Sources,
     /// Run two questions end to end on real data, in target/demo
     Demo,
     /// Install the clients of others that tests of sharing call, into target/sharing
@@ -77,6 +81,7 @@ fn run(task: Task) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in no folder")?;
     match task {
         Task::Guests => guests::build(root, &root.join("target/questions")).map(drop),
+        Task::Sources => sources::build(root),
         Task::Demo => demo::demo(root),
         Task::Clients => clients::install(root),
         Task::Test => tests::test(root),

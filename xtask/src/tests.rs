@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::cargo::cargo;
-use crate::{clients, guests};
+use crate::{clients, guests, sources};
 
-/// Builds the questions, then tests the questions on the host, what talks to networks, and the rest of the project.
+/// Builds the questions, then tests the questions on the host, what talks to networks, what reads sources, and the rest of the project.
 pub(crate) fn test(root: &Path) -> Result<()> {
     guests::build(root, &root.join("target/questions"))?;
     clients::install(root)?;
@@ -15,5 +15,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     cargo(&questions, &["test", "--workspace", "--locked"], &[("CARGO_TARGET_DIR", &root.join("target/guest-host"))])?;
     let exchange = root.join("exchange");
     cargo(&exchange, &["test", "--locked"], &[("CARGO_TARGET_DIR", &root.join("target/exchange"))])?;
+    sources::build(root)?;
+    cargo(&root.join("sources"), &["test", "--locked"], &[("CARGO_TARGET_DIR", &sources::target(root))])?;
     cargo(root, &["test", "--workspace", "--locked"], &[])
 }

@@ -3,6 +3,8 @@
 //! It goes through the same files, session and checked plan as a view of a run, and through nothing else of a run: no
 //! agreement, no privacy, no budget. Whoever calls this decides who sees the rows.
 
+use std::path::Path;
+
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use cap_std::fs::Dir;
@@ -14,7 +16,7 @@ use super::folder::Stamp;
 use super::session::{Scratch, Share};
 use super::source;
 use super::view::{PlannedView, unreadable_rows};
-use super::{Resources, no_runtime};
+use super::{Host, Resources, no_runtime};
 use crate::error::{Code, Fault, Result};
 use crate::gate;
 use crate::privacy::RoomKey;
@@ -54,6 +56,13 @@ impl SharedView {
                 "share a view whose SQL does not have the word `pseudonym`",
             ));
         }
+        if let Some(elsewhere) = view.sources.iter().find(|source| !source::is_file(source)) {
+            return Err(Fault::new(
+                Code::ViewInvalid,
+                format!("source `{}` of view {} is no file", elsewhere.path.escape_debug(), id.escape_debug()),
+                "share views over files and folders of the room; a table in a catalogue is shared by its own server",
+            ));
+        }
         let room = room.try_clone().map_err(|error| {
             Fault::new(
                 Code::Internal,
@@ -64,14 +73,19 @@ impl SharedView {
         Ok(Self { room, view })
     }
 
+    /// Its sources are files, so no connection of the host is asked for.
+    fn host(&self) -> Host<'_> {
+        Host { dir: &self.room, state: Path::new("") }
+    }
+
     /// A cheap look at definition and files.
     pub fn stamp(&self) -> Result<ViewStamp> {
-        Ok(ViewStamp(self.view.sha256(), source::stamps(&self.room, &self.view)?))
+        Ok(ViewStamp(self.view.sha256(), source::stamps(&self.host(), &self.view)?))
     }
 
     /// SHA-256 over the definition and the bytes of every source, in hex.
     pub fn sha256(&self) -> Result<String> {
-        let sources = source::digest(&self.room, &self.view)?.into_iter().map(|(digest, _)| digest.sha256);
+        let sources = source::digest(&self.host(), &self.view, &[])?.into_iter().map(|(digest, _)| digest.sha256);
         let all: Vec<String> = std::iter::once(self.view.sha256()).chain(sources).collect();
         Ok(sha256_hex(all.join("\n").as_bytes()))
     }
@@ -85,7 +99,8 @@ impl SharedView {
         let scratch = Scratch::new()?;
         let unreadable = |error| unreadable_rows(&self.view.id, &error);
         let (planned, mut rows): (PlannedView, SendableRecordBatchStream) = runtime.block_on(async {
-            let planned = PlannedView::new(&self.room, &self.view, &Share::new(&RESOURCES, 1, &scratch), None).await?;
+            let planned =
+                PlannedView::new(&self.host(), &self.view, &Share::new(&RESOURCES, 1, &scratch), None).await?;
             let rows = planned.rows().await?;
             Ok::<_, Fault>((planned, rows))
         })?;

@@ -1,4 +1,4 @@
-//! The files of a view, as tables: each source is one file, or all files of a folder.
+//! What a view reads, as tables: each source is one file, all files of a folder, or a table that another process reads.
 //!
 //! A folder is listed once and its files are opened then, so that what was listed is what is digested and read. Nothing
 //! in it is passed over but folders and hidden files: what cannot be read is refused, not left out.
@@ -16,11 +16,13 @@ use datafusion::execution::session_state::SessionState;
 use super::folder::{SourceFile, Stamp, URL};
 use super::footer;
 use super::records::RECORD_BYTES_MAX;
+use super::remote::{self, Remote, RemoteTable};
 use super::table::{FileTable, Malformed, TableFile};
 use super::view::internal;
-use super::{Access, Snapshot, SourceDigest};
+use super::{Access, Held, Snapshot, SourceDigest};
 use crate::error::{Code, Fault, Result};
-use crate::room::View;
+use crate::files;
+use crate::room::{Place, Source, View};
 
 /// Columns of a file, also of those that no one asks for.
 pub(super) const COLUMNS_MAX: usize = 4_096;
@@ -70,11 +72,11 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<SourceFile>,
 }
 
-/// Opens the files of a view's sources.
+/// Opens the files of a view's sources. Tables that another process reads are none of them.
 pub(super) fn open(access: &dyn Access, view: &View) -> Result<Vec<OpenSource>> {
     let mut sources = Vec::with_capacity(view.sources.len());
     let mut number = 0;
-    for source in &view.sources {
+    for source in view.sources.iter().filter(|source| is_file(source)) {
         let paths = paths(access, view, &source.path)?;
         let format = common_format(view, &paths)?;
         let mut files = Vec::with_capacity(paths.len());
@@ -89,15 +91,62 @@ pub(super) fn open(access: &dyn Access, view: &View) -> Result<Vec<OpenSource>> 
     Ok(sources)
 }
 
-/// What a view's files hold, by digest; no row is looked at.
-pub(super) fn digest(access: &dyn Access, view: &View) -> Result<Vec<(SourceDigest, Stamp)>> {
+/// What a view's files hold, by digest, and what is read of its tables: those of an earlier run at their versions. No row is
+/// looked at.
+pub(super) fn digest(access: &dyn Access, view: &View, earlier: &[SourceDigest]) -> Result<Vec<(SourceDigest, Held)>> {
+    let named = |source: &str, sha256, version| {
+        let (view, source) = (view.id.clone(), source.to_owned());
+        SourceDigest { view, source, sha256, version }
+    };
     let digest = |open: OpenFile| {
         let refuse = |error: std::io::Error| unreadable(view, &open.path, error.to_string());
         let stamp = open.file.stamp().map_err(refuse)?;
         let sha256 = open.file.sha256().map_err(refuse)?;
-        Ok((SourceDigest { view: view.id.clone(), source: open.path.clone(), sha256 }, stamp))
+        Ok((named(&open.path, sha256, None), Held::File(stamp)))
     };
-    open(access, view)?.into_iter().flat_map(|source| source.files).map(digest).collect()
+    let files = open(access, view)?.into_iter().flat_map(|source| source.files);
+    let mut held = files.map(digest).collect::<Result<Vec<_>>>()?;
+    for source in &view.sources {
+        let Some(remote) = Remote::find(access, view, source)? else { continue };
+        let earlier = earlier.iter().find(|earlier| earlier.view == view.id && earlier.source == source.path);
+        let pin = remote.pin(earlier.and_then(|earlier| earlier.version))?;
+        let version = pin.version.as_ref().map(|version| version.number);
+        held.push((named(&source.path, remote::sha256(&pin), version), Held::Table(Arc::new(pin))));
+    }
+    Ok(held)
+}
+
+/// Makes the tables that another process reads tables of the session. Without a snapshot they are only planned with.
+pub(super) fn register_remote(
+    state: &SessionState,
+    access: &dyn Access,
+    view: &View,
+    snapshot: Option<&Snapshot>,
+) -> Result<()> {
+    for source in &view.sources {
+        let Some(remote) = Remote::find(access, view, source)? else { continue };
+        let table = remote_table(remote, view, source, snapshot)?;
+        register(state, view, &source.table, Arc::new(table))?;
+    }
+    Ok(())
+}
+
+fn remote_table(remote: Remote, view: &View, source: &Source, snapshot: Option<&Snapshot>) -> Result<RemoteTable> {
+    let Some(snapshot) = snapshot else { return remote.described() };
+    let pin = snapshot.pin(&view.id, &source.path).ok_or_else(|| unreadable(view, &source.path, "is not pinned"))?;
+    Ok(remote.pinned(Arc::clone(pin)))
+}
+
+fn register(state: &SessionState, view: &View, table: &str, provider: Arc<dyn TableProvider>) -> Result<()> {
+    let table = TableReference::bare(table);
+    let schema = state.schema_for_ref(table.clone());
+    let registered = schema.and_then(|schema| schema.register_table(table.table().into(), provider));
+    registered.map(drop).map_err(|error| internal(view, &error))
+}
+
+/// Whether a source is a file, or a folder of files.
+pub(super) fn is_file(source: &Source) -> bool {
+    matches!(source.place(), Place::File(_))
 }
 
 /// What tells a view's files from any others, and from themselves with other content.
@@ -125,7 +174,8 @@ pub(super) fn check(view: &View, sources: &[OpenSource], snapshot: &Snapshot) ->
 /// The path itself, or those of a folder's files.
 fn paths(access: &dyn Access, view: &View, path: &str) -> Result<Vec<String>> {
     let Some(folder) = path.strip_suffix('/') else { return Ok(vec![path.to_owned()]) };
-    let names = access.list(view, folder, FOLDER_FILES_MAX + 1);
+    let opened = access.open_folder(view, folder);
+    let names = opened.and_then(|folder| files::list_all(&folder, FOLDER_FILES_MAX + 1));
     let names = names.map_err(|error| unreadable(view, path, format!("cannot be listed: {error}")))?;
     match names.len() {
         0 => Err(unreadable(view, path, "has no files")),
@@ -158,11 +208,7 @@ impl OpenSource {
             SourceFormat::Csv => Arc::new(self.table(view, TableFile::csv)?),
             SourceFormat::Arrow => Arc::new(self.table(view, TableFile::arrow)?),
         };
-        let table = TableReference::bare(self.table);
-        let registered = state
-            .schema_for_ref(table.clone())
-            .and_then(|schema| schema.register_table(table.table().into(), provider));
-        registered.map(drop).map_err(|error| internal(view, &error))
+        register(state, view, &self.table, provider)
     }
 
     /// Parquet files, of which the footers are read; the rest goes through the session's object store.

@@ -35,7 +35,7 @@ const CSV_INFERENCE_RECORDS: usize = 10_000;
 /// How many records of a CSV file are held at a time, however long they are.
 const CSV_BATCH_RECORDS: usize = 1_024;
 
-type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
+pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
 /// Files as one table.
 #[derive(Debug)]
@@ -218,10 +218,16 @@ impl PartitionStream for Partition {
 /// A batch in pieces of bounded size.
 ///
 /// The pieces are copies: slices would each keep, and be charged for, the memory of the whole batch.
-struct Pieces {
+pub(super) struct Pieces {
     batch: Option<Result<RecordBatch, ArrowError>>,
     at: usize,
     rows_max: usize,
+}
+
+impl Pieces {
+    pub(super) const fn new(batch: Result<RecordBatch, ArrowError>, rows_max: usize) -> Self {
+        Self { batch: Some(batch), at: 0, rows_max }
+    }
 }
 
 impl Iterator for Pieces {

@@ -33,7 +33,7 @@ use super::join::{JoinInput, Joined};
 use super::schema::{KeyType, slot_schema};
 use super::session::Share;
 use super::view::PlannedView;
-use super::{Resources, Unit, UnitKey, describe, open};
+use super::{Host, Resources, Unit, UnitKey, describe, open};
 use crate::error::Result;
 use crate::files;
 use crate::privacy::RoomKey;
@@ -53,6 +53,10 @@ impl Folder {
         std::fs::create_dir(temp.path().join("room")).unwrap();
         let dir = Dir::open_ambient_dir(temp.path().join("room"), ambient_authority()).unwrap();
         Self { temp, dir }
+    }
+
+    fn host(&self) -> Host<'_> {
+        Host { dir: &self.dir, state: self.temp.path() }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -78,11 +82,11 @@ impl Folder {
     fn units(&self, bound: &[(View, Slot)], max_rows: u32, resources: Resources) -> Result<Vec<Text>> {
         let mut agreed = Vec::new();
         for (view, slot) in bound {
-            let schema_sha256 = describe(&self.dir, view)?.sha256();
+            let schema_sha256 = describe(&self.host(), view)?.sha256();
             agreed.push((bind(view.clone(), slot, schema_sha256), slot));
         }
         let agreed: Vec<_> = agreed.iter().map(|(bound, slot)| (bound, *slot)).collect();
-        let mut stream = open(&self.dir, &agreed, max_rows, &resources, None)?;
+        let mut stream = open(&self.host(), &agreed, max_rows, &resources, None)?;
         let mut units = Vec::new();
         while let Some(chunk) = stream.next_chunk()? {
             assert!(!chunk.is_empty() && chunk.len() <= 256);
@@ -213,7 +217,7 @@ fn units_come_in_key_order_with_their_rows() {
 fn a_changed_schema_is_refused() {
     let (folder, view) = sample();
     let bound = bind(view, &int_slot(), "00".repeat(32));
-    let fault = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY, None).err().unwrap();
+    let fault = open(&folder.host(), &[(&bound, &int_slot())], 10, &MEMORY, None).err().unwrap();
     expect![[r#"
         VIEW_CHANGED: the columns of view v are not those that were agreed
         hint: compose a new agreement, or restore the agreed files"#]]
@@ -223,13 +227,13 @@ fn a_changed_schema_is_refused() {
 #[test]
 fn the_digest_covers_names_types_and_order() {
     let (folder, sample) = sample();
-    let digest = |sql: &str| describe(&folder.dir, &View { sql: sql.into(), ..sample.clone() }).unwrap().sha256();
+    let digest = |sql: &str| describe(&folder.host(), &View { sql: sql.into(), ..sample.clone() }).unwrap().sha256();
     let same = digest("SELECT unit, a FROM t");
     assert_eq!(same, digest("SELECT * FROM t WHERE a > 3"));
     assert_ne!(same, digest("SELECT a, unit FROM t"));
     assert_ne!(same, digest("SELECT unit, a AS b FROM t"));
     assert_ne!(same, digest("SELECT unit, CAST(a AS INTEGER) AS a FROM t"));
-    let listed = describe(&folder.dir, &sample).unwrap();
+    let listed = describe(&folder.host(), &sample).unwrap();
     expect![[
         r#"[("unit", "Int64"), ("a", "Int64")] 0eac481561ecea3e2a70e0e01ba664e7becb47abbec809638e4c8e370b6cbcbd"#
     ]]
@@ -838,7 +842,7 @@ fn the_formats_give_equal_units() {
     let slot = slot("s", Join::Required, &[("b", ColumnType::Utf8), ("a", ColumnType::Int64)]);
     let run = |path: &str| {
         let view = view("v", "SELECT * FROM t WHERE a < 900", &[("t", path)]);
-        let schema = describe(&folder.dir, &view).unwrap();
+        let schema = describe(&folder.host(), &view).unwrap();
         (schema.sha256(), folder.units(&[(view, slot.clone())], 1_000, MEMORY).unwrap())
     };
     let parquet = run("t.parquet");
@@ -858,7 +862,7 @@ fn projection_and_filters_are_pushed_down_to_the_file() {
     let view = view("v", "SELECT b, a, unit FROM t WHERE a > 3", &[("t", "t.parquet")]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let plan = runtime.block_on(async {
-        let planned = PlannedView::new(&folder.dir, &view, &Share::for_planning(), None).await.unwrap();
+        let planned = PlannedView::new(&folder.host(), &view, &Share::for_planning(), None).await.unwrap();
         planned.plan(&int_slot(), KeyType::Int64).await.unwrap()
     });
     let plan = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
@@ -953,9 +957,9 @@ fn identifiers_are_not_printed() {
 #[test]
 fn the_spill_folder_is_private_and_goes_with_the_stream() {
     let (folder, view) = sample();
-    let schema_sha256 = describe(&folder.dir, &view).unwrap().sha256();
+    let schema_sha256 = describe(&folder.host(), &view).unwrap().sha256();
     let bound = bind(view, &int_slot(), schema_sha256);
-    let mut stream = open(&folder.dir, &[(&bound, &int_slot())], 10, &MEMORY, None).unwrap();
+    let mut stream = open(&folder.host(), &[(&bound, &int_slot())], 10, &MEMORY, None).unwrap();
     let scratch = stream._scratch.path().to_owned();
     assert_eq!(std::fs::metadata(&scratch).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(stream.next_chunk().unwrap().unwrap().len(), 2);

@@ -49,7 +49,8 @@ pub(super) struct PlannedView {
 }
 
 impl PlannedView {
-    /// Opens the view's files, which are those of the snapshot if there is one, and plans its SQL over them.
+    /// Opens the view's files and tables, which are those of the snapshot, and plans its SQL over them. Without one, tables
+    /// are only planned with.
     pub(super) async fn new(
         access: &dyn Access,
         view: &View,
@@ -68,6 +69,7 @@ impl PlannedView {
         for source in sources {
             source.register(&state, view).await?;
         }
+        source::register_remote(&state, access, view, snapshot)?;
         let plan = plan_sql(&state, view).await?;
         let schema = ViewSchema::new(view, &plan)?;
         let (unit, unit_rules) = (view.unit.clone(), view.unit_rules.clone());

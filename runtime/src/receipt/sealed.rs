@@ -156,7 +156,7 @@ mod tests {
                 let (run_id, seed) = ("00".repeat(16), "11".repeat(32));
                 // Wherever the end of a page lies among the figures.
                 let source = "x".repeat(path);
-                let sources = vec![SourceDigest { view: "v".into(), source, sha256: "33".repeat(32) }];
+                let sources = vec![SourceDigest { view: "v".into(), source, sha256: "33".repeat(32), version: None }];
                 let part = Sealed {
                     run_id,
                     seed,

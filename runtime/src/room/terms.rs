@@ -9,14 +9,42 @@ use super::{Controls, UnitRule, is_id, is_inner_path};
 use crate::error::{Code, Fault, Result};
 use crate::parse;
 
-/// A file that a view's SQL sees as a table.
+/// A file or a table that a view's SQL sees as a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Source {
     /// The table's name in the SQL.
     pub table: String,
-    /// The file inside the room: `.parquet`, `.csv` or `.arrow`. A folder of such files ends in `/`.
+    /// The file inside the room: `.parquet`, `.csv` or `.arrow`; a folder of such files ends in `/`. Or `delta:` and the folder
+    /// of a Delta table inside the room; or a connection of the host, a colon, and a table behind it.
     pub path: String,
+}
+
+/// Where a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// A file inside the room.
+    File(&'a str),
+    /// A Delta table in a folder inside the room.
+    Delta(&'a str),
+    /// A table behind a connection of the host that runs.
+    Behind {
+        /// The connection's name.
+        connection: &'a str,
+        /// The table's.
+        table: &'a str,
+    },
+}
+
+impl Source {
+    /// Where it is. A word before a colon is no folder.
+    pub(crate) fn place(&self) -> Place<'_> {
+        match self.path.split_once(':') {
+            Some(("delta", path)) => Place::Delta(path),
+            Some((connection, table)) if is_id(connection) => Place::Behind { connection, table },
+            _ => Place::File(&self.path),
+        }
+    }
 }
 
 /// What a party offers: one `SELECT` over its own files, with a column that names the privacy unit.
@@ -256,13 +284,24 @@ impl Room {
         if sources.is_empty() {
             return Err(invalid(format!("view {id} has no `sources`")));
         }
-        for (table, path) in &sources {
+        let sources: Vec<_> = sources.into_iter().map(|(table, path)| Source { table, path }).collect();
+        for source in &sources {
+            let table = &source.table;
             if !is_id(table) {
                 return Err(invalid(format!(
                     "view {id}: the table name `{table}` is not of the form [a-z0-9._-]{{1,64}}"
                 )));
             }
-            check_path(path.strip_suffix('/').unwrap_or(path))?;
+            let path = match source.place() {
+                Place::File(path) => path.strip_suffix('/').unwrap_or(path),
+                Place::Delta(path) => path,
+                // Whose it is, the connection says.
+                Place::Behind { table, .. } => {
+                    check_path(table)?;
+                    continue;
+                }
+            };
+            check_path(path)?;
             let folder = self.parties.get(&owner).map_or("", |party| &party.folder);
             if !is_below(path, folder) {
                 return Err(invalid(format!(
@@ -270,7 +309,6 @@ impl Room {
                 )));
             }
         }
-        let sources = sources.into_iter().map(|(table, path)| Source { table, path }).collect();
         Ok(View { id, owner, unit, unit_rules, learnable_by, lineage, sql, sources })
     }
 

@@ -51,7 +51,7 @@ fn a_folder_is_all_of_its_files_and_nothing_else() {
         let expected: Vec<Text> = expected.iter().map(|(unit, a, files)| ((*unit).into(), rows(a, *files))).collect();
         assert_eq!(units(&folder, &view), expected, "{ending}");
 
-        let digested = source::digest(&folder.dir, &view).unwrap();
+        let digested = source::digest(&folder.host(), &view, &[]).unwrap();
         let paths: Vec<_> = digested.iter().map(|(digest, _)| digest.source.clone()).collect();
         assert_eq!(paths, [format!("t/2026-01.{ending}"), format!("t/2026-02.{ending}")]);
     }
@@ -146,14 +146,14 @@ fn folders_that_are_not_of_one_kind_are_refused() {
 #[test]
 fn a_file_that_comes_or_goes_after_the_digest_is_noticed() {
     let open_with = |folder: &Folder, view: &View, snapshot: &Snapshot| {
-        let bound = bind(view.clone(), &int_slot(), describe(&folder.dir, view).unwrap().sha256());
-        open(&folder.dir, &[(&bound, &int_slot())], 100, &MEMORY, Some(snapshot)).map(drop)
+        let bound = bind(view.clone(), &int_slot(), describe(&folder.host(), view).unwrap().sha256());
+        open(&folder.host(), &[(&bound, &int_slot())], 100, &MEMORY, Some(snapshot)).map(drop)
     };
     let (folder, view) = room();
     for name in ["a", "b"] {
         folder.parquet(&format!("t/{name}.parquet"), &columns(&[1, 2]));
     }
-    let snapshot = Snapshot(source::digest(&folder.dir, &view).unwrap());
+    let snapshot = Snapshot(source::digest(&folder.host(), &view, &[]).unwrap());
     open_with(&folder, &view, &snapshot).unwrap();
     let is_noticed = || {
         let fault = open_with(&folder, &view, &snapshot).unwrap_err();
@@ -172,14 +172,14 @@ fn a_file_that_comes_or_goes_after_the_digest_is_noticed() {
 fn files_are_compared_with_the_digest_before_they_are_read() {
     let (folder, view) = room();
     folder.parquet("t/a.parquet", &columns(&[1]));
-    let snapshot = Snapshot(source::digest(&folder.dir, &view).unwrap());
+    let snapshot = Snapshot(source::digest(&folder.host(), &view, &[]).unwrap());
     assert!(!snapshot.infers_types());
-    let bound = bind(view.clone(), &int_slot(), describe(&folder.dir, &view).unwrap().sha256());
+    let bound = bind(view.clone(), &int_slot(), describe(&folder.host(), &view).unwrap().sha256());
     std::fs::remove_file(folder.path("t/a.parquet")).unwrap();
     folder.csv("t/a.csv", "\"");
-    let fault = open(&folder.dir, &[(&bound, &int_slot())], 100, &MEMORY, Some(&snapshot)).map(drop).unwrap_err();
+    let fault = open(&folder.host(), &[(&bound, &int_slot())], 100, &MEMORY, Some(&snapshot)).map(drop).unwrap_err();
     assert_eq!(fault.fact(), "a file of view v was replaced while the run began");
-    assert!(Snapshot(source::digest(&folder.dir, &view).unwrap()).infers_types());
+    assert!(Snapshot(source::digest(&folder.host(), &view, &[]).unwrap()).infers_types());
 }
 
 /// A file that is unlinked while its rows are read: it is another folder by then.
@@ -188,7 +188,7 @@ fn a_file_that_goes_while_it_is_read_is_noticed() {
     let (folder, view) = room();
     folder.parquet("t/a.parquet", &columns(&[1]));
     folder.parquet("t/b.parquet", &columns(&[2]));
-    let open_sources = source::open(&folder.dir, &view).unwrap();
+    let open_sources = source::open(&folder.host(), &view).unwrap();
     let files: Vec<_> = open_sources.iter().flat_map(|source| source.files()).map(|open| &open.file).collect();
     assert!(files.iter().all(|file| file.is_unchanged()));
     // The clock of a file system ticks every few milliseconds.

@@ -1,0 +1,340 @@
+//! Tables that another process reads: what speaks to a network or reads a table format's log is never in this one.
+//!
+//! A source is read by a program of its own, which gets a request and gives back a line or rows, in the words of
+//! [`glovebox_source_protocol`]. It starts without environment but the variables that its connection names, in the
+//! table's folder or in none, and ends with its handle. Nothing here believes it: rows without an end are an error, and
+//! so are other columns, another number of rows, and an exit that is no success.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _, Write};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::stream;
+use glovebox_source_protocol::{
+    Comparison, Connection, DESCRIBE, Description, Hint, Literal, PIN, Pin, Place, READ, Read, Refusal, Request,
+    RowsReader, Secret, schema,
+};
+use serde::de::DeserializeOwned;
+
+use super::Access;
+use super::table::{Batches, Pieces};
+use crate::error::{Code, Fault, Result};
+use crate::room::{Place as Named, Source, View, sha256_hex};
+
+/// The program that comes with this one.
+const PROGRAM: &str = "glovebox-source";
+
+/// The longest line that a reader may answer with: a pin names every file of a table.
+const LINE_BYTES_MAX: u64 = 256 << 20;
+
+/// The most that is told of a reader's own words.
+const WORDS_MAX: usize = 300;
+
+/// How a table is asked for.
+#[derive(Debug)]
+pub(super) struct Remote {
+    /// The view and the source, for people.
+    named: String,
+    program: PathBuf,
+    place: Place,
+    /// Where the table is in the room; the reader finds itself in it, whatever its path leads to by now.
+    folder: Option<File>,
+}
+
+impl Remote {
+    /// The way to a view's source, if it is a table that another process reads. Whoever may not open it has none.
+    pub(super) fn find(access: &dyn Access, view: &View, source: &Source) -> Result<Option<Self>> {
+        let named = format!("source `{}` of view {}", source.path.escape_debug(), view.id);
+        match source.place() {
+            Named::File(_) => Ok(None),
+            Named::Delta(path) => {
+                let folder = access.open_folder(view, path).map_err(|error| {
+                    let remedy = "put a Delta table there, inside the room and not behind a symlink";
+                    Fault::new(Code::ViewUnreadable, format!("{named} cannot be opened: {error}"), remedy)
+                })?;
+                let folder = Some(folder.into_std_file());
+                Ok(Some(Self { named, program: beside_this_one(), place: Place::Delta, folder }))
+            }
+            Named::Behind { connection, table } => {
+                let connection = access.connection(view, connection)?;
+                let program = connection.program.clone().unwrap_or_else(beside_this_one);
+                let place = Place::Behind { connection, table: table.into() };
+                Ok(Some(Self { named, program, place, folder: None }))
+            }
+        }
+    }
+
+    /// What exactly would be read now, or of that version.
+    pub(super) fn pin(&self, version: Option<u64>) -> Result<Pin> {
+        self.ask(PIN, version)
+    }
+
+    /// The table for planning alone.
+    pub(super) fn described(self) -> Result<RemoteTable> {
+        let Description { columns } = self.ask(DESCRIBE, None)?;
+        Ok(RemoteTable { remote: Arc::new(self), schema: schema(&columns), pin: None })
+    }
+
+    /// The table as it was pinned.
+    pub(super) fn pinned(self, pin: Arc<Pin>) -> RemoteTable {
+        RemoteTable { remote: Arc::new(self), schema: schema(&pin.columns), pin: Some(pin) }
+    }
+
+    fn ask<T: DeserializeOwned>(&self, task: &str, version: Option<u64>) -> Result<T> {
+        let unreadable = |error: io::Error| {
+            let fact = format!("the reader of {} gives no answer: {error}", self.named);
+            Fault::new(Code::ViewUnreadable, fact, "install glovebox-source beside glovebox, or name another program")
+        };
+        let mut running =
+            self.start(task, Request { place: self.place.clone(), version, read: None }).map_err(unreadable)?;
+        let mut line = Vec::new();
+        running.output()?.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(unreadable)?;
+        if let Ok(refusal) = serde_json::from_slice(&line) {
+            return Err(self.refused(&refusal));
+        }
+        running.succeeded().map_err(unreadable)?;
+        serde_json::from_slice(&line).map_err(|error| unreadable(error.into()))
+    }
+
+    /// A reader's words, which may be anyone's: in one line each, and not too long.
+    fn refused(&self, refusal: &Refusal) -> Fault {
+        let words = |text: &str| {
+            let plain = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+            let words = plain.collect::<Vec<_>>().join(" ").chars().take(WORDS_MAX).collect::<String>();
+            words.trim_end_matches('.').to_owned()
+        };
+        let fact = format!("{}: {} ({})", self.named, words(&refusal.fact), refusal.code.as_str());
+        let remedy = Some(words(&refusal.remedy)).filter(|remedy| !remedy.is_empty());
+        Fault::new(Code::ViewUnreadable, fact, remedy.unwrap_or_else(|| "ask whoever made the reader".into()))
+    }
+
+    fn start(&self, task: &str, request: Request) -> io::Result<Running> {
+        let request = serde_json::to_vec(&request)?;
+        let mut command = Command::new(&self.program);
+        command.arg(task).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        if let Place::Behind { connection, .. } = &self.place {
+            let named = connection.secrets.values().filter_map(|secret| match secret {
+                Secret::Environment(name) => std::env::var_os(name).map(|value| (name, value)),
+                Secret::File(_) => None,
+            });
+            command.envs(named);
+        }
+        // By its handle: a path might lead elsewhere by now.
+        let folder = self.folder.as_ref().map(|folder| format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let mut child = command.current_dir(folder.as_deref().unwrap_or("/")).spawn()?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let mut running = Running { child, output: None };
+        let Some((mut input, output)) = pipes else { return Err(io::Error::other("it has no pipes")) };
+        running.output = Some(BufReader::new(output));
+        // A reader that does not listen must not make this one wait; what becomes of it shows in its answer.
+        std::thread::Builder::new().spawn(move || drop(input.write_all(&request)))?;
+        Ok(running)
+    }
+}
+
+fn beside_this_one() -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name(PROGRAM)
+}
+
+/// A pin's digest: equal pins are equal rows.
+pub(super) fn sha256(pin: &Pin) -> String {
+    // Texts and numbers alone: writing them cannot fail.
+    sha256_hex(&serde_json::to_vec(pin).unwrap_or_default())
+}
+
+/// A reader at work. It ends with its handle.
+struct Running {
+    child: Child,
+    output: Option<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn output(&mut self) -> Result<&mut BufReader<ChildStdout>> {
+        self.output.as_mut().ok_or_else(|| Fault::new(Code::Internal, "a reader has no pipe", "report it as a defect"))
+    }
+
+    fn succeeded(&mut self) -> io::Result<()> {
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A table whose rows another process reads.
+pub(super) struct RemoteTable {
+    remote: Arc<Remote>,
+    schema: SchemaRef,
+    /// None of a table that is only planned with.
+    pin: Option<Arc<Pin>>,
+}
+
+impl fmt::Debug for RemoteTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RemoteTable")
+    }
+}
+
+#[async_trait]
+impl TableProvider for RemoteTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// The engine filters again, whatever the reader left out.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match hint(filter, &self.schema) {
+            Some(_) => TableProviderFilterPushDown::Inexact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let schema = match projection {
+            Some(projection) => Arc::new(self.schema.project(projection)?),
+            None => Arc::clone(&self.schema),
+        };
+        let pin = self.pin.as_deref().ok_or_else(|| DataFusionError::Internal("the table is not pinned".into()))?;
+        let read = Read {
+            pin: pin.clone(),
+            columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
+            hints: filters.iter().filter_map(|filter| hint(filter, &self.schema)).collect(),
+        };
+        let scan = Scan { remote: Arc::clone(&self.remote), schema: Arc::clone(&schema), read };
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(scan)], None, [], false, limit)?))
+    }
+}
+
+/// What a filter says of one column, if it is as simple as that.
+fn hint(filter: &Expr, schema: &SchemaRef) -> Option<Hint> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
+    let (column, op, to) = match (left.as_ref(), right.as_ref()) {
+        (Expr::Column(column), Expr::Literal(to, _)) => (column, Some(*op), to),
+        (Expr::Literal(to, _), Expr::Column(column)) => (column, op.swap(), to),
+        _ => return None,
+    };
+    let is = match op? {
+        Operator::Eq => Comparison::Equal,
+        Operator::Lt => Comparison::Less,
+        Operator::LtEq => Comparison::AtMost,
+        Operator::Gt => Comparison::Greater,
+        Operator::GtEq => Comparison::AtLeast,
+        _ => return None,
+    };
+    let kind = schema.field_with_name(&column.name).ok()?.data_type();
+    let to = match (kind, to) {
+        (DataType::Int64, ScalarValue::Int64(Some(value))) => Literal::Int64(*value),
+        (DataType::Utf8, ScalarValue::Utf8(Some(value))) => Literal::Utf8(value.clone()),
+        _ => return None,
+    };
+    Some(Hint { column: column.name.clone(), is, to })
+}
+
+/// One reading of a table, from its beginning.
+#[derive(Debug)]
+struct Scan {
+    remote: Arc<Remote>,
+    schema: SchemaRef,
+    read: Read,
+}
+
+impl Scan {
+    fn rows(&self) -> io::Result<Rows> {
+        let request = Request { place: self.remote.place.clone(), version: None, read: Some(self.read.clone()) };
+        let mut running = self.remote.start(READ, request)?;
+        let output = running.output.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let rows = RowsReader::new(output, Arc::clone(&self.schema))?;
+        // Rows are paid for by now: why there are none is told in the run's words alone.
+        let rows = rows.map_err(|refusal| io::Error::other(refusal.code.as_str()))?;
+        Ok(Rows { rows: Some(rows), running })
+    }
+}
+
+impl PartitionStream for Scan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let scan = Self { remote: Arc::clone(&self.remote), schema: Arc::clone(&self.schema), read: self.read.clone() };
+        let rows_max = context.session_config().batch_size();
+        let batches = std::iter::once_with(move || scan.rows()).flat_map(|rows| -> Batches {
+            match rows {
+                Ok(rows) => Box::new(rows.map(|batch| batch.map_err(ArrowError::from))),
+                Err(error) => Box::new(std::iter::once(Err(error.into()))),
+            }
+        });
+        let batches = batches.flat_map(move |batch| Pieces::new(batch, rows_max));
+        let batches = stream::iter(batches.map(|batch| batch.map_err(Into::into)));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+/// The rows of a reader that then ends well.
+struct Rows {
+    /// Nothing once they ended, well or not.
+    rows: Option<RowsReader<BufReader<ChildStdout>>>,
+    running: Running,
+}
+
+impl Iterator for Rows {
+    type Item = io::Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.rows.as_mut()?.next();
+        if let Some(Ok(_)) = next {
+            return next;
+        }
+        self.rows = None;
+        next.or_else(|| self.running.succeeded().err().map(Err))
+    }
+}
+
+/// The way that a connection of this host leads, for views of its owner.
+pub(crate) fn connection_of(connections: &str, view: &View, name: &str) -> Result<Connection> {
+    let connections: std::collections::BTreeMap<String, Connection> =
+        crate::parse::toml(connections).map_err(|why| invalid(format!("connections.toml cannot be read: {why}")))?;
+    let connection = connections.get(name).ok_or_else(|| invalid(format!("this host has no connection {name}")))?;
+    if connection.owner != view.owner {
+        let owner = &connection.owner;
+        return Err(invalid(format!("view {} of {} names the connection {name} of {owner}", view.id, view.owner)));
+    }
+    Ok(connection.clone())
+}
+
+/// Why there is no way.
+pub(crate) fn invalid(fact: String) -> Fault {
+    Fault::new(Code::ConnectionInvalid, fact, "correct connections.toml in the folder of this host's state")
+}

@@ -1,0 +1,43 @@
+//! Builds the reader of sources and puts it beside `glovebox`, and installs the programs that write tables for its tests.
+//!
+//! The reader is a workspace of its own, so its build knows nothing of the program that starts it; where one looks for
+//! the other is beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::cargo::cargo;
+use crate::interop::tools;
+
+/// The name of the program.
+const PROGRAM: &str = "glovebox-source";
+
+/// Delta's own writer, and Arrow's reader.
+const PYTHON: [&str; 2] = ["deltalake==1.6.6", "pyarrow==26.0.1"];
+
+/// Where the reader is built.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    root.join("target/sources")
+}
+
+/// Afterwards the reader lies beside `glovebox`, and Python in `target/sources/venv`.
+pub(crate) fn build(root: &Path) -> Result<()> {
+    let target = target(root);
+    cargo(&root.join("sources"), &["build", "--quiet", "--locked"], &[("CARGO_TARGET_DIR", &target)])?;
+    let programs = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    install(&target.join("debug").join(PROGRAM), &programs.join("debug").join(PROGRAM))?;
+    tools::python(&target.join("venv"), &PYTHON, &[])
+}
+
+/// Under its name the program is there whole at any time: tests of another process may start it just now.
+fn install(from: &Path, to: &Path) -> Result<()> {
+    let built = fs::read(from).with_context(|| format!("cargo wrote no {}", from.display()))?;
+    if fs::read(to).is_ok_and(|there| there == built) {
+        return Ok(());
+    }
+    let temporary = to.with_extension(std::process::id().to_string());
+    fs::copy(from, &temporary).with_context(|| format!("{} cannot be written", temporary.display()))?;
+    fs::rename(&temporary, to).with_context(|| format!("{} cannot be written", to.display()))
+}
