@@ -10,10 +10,12 @@ mod golden;
 mod log;
 
 use std::fs;
+use std::io::{BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 
@@ -86,10 +88,10 @@ pub(crate) fn audit(root: &Path) -> Result<()> {
     complaints.extend(print_epsilons(&log));
     println!("\nNumbers of other implementations");
     complaints.extend(golden::check(root)?);
-    for test in log.failed() {
-        complaints.push(format!("{test} failed"));
-    }
+    complaints.extend(log.failed().iter().map(|test| format!("{test} failed")));
+    complaints.extend_from_slice(log.panics());
     if complaints.is_empty() {
+        println!("the audit passes: every attack was mounted, and none of {} tests failed", log.tests());
         return Ok(());
     }
     bail!("the audit fails:\n{}", complaints.join("\n"))
@@ -107,9 +109,15 @@ fn run_tests(root: &Path) -> Result<Log> {
     // Where the machine has no swap and this is root, a test may turn some on while it pages memory out.
     cargo.env("GLOVEBOX_SWAP", "1");
     cargo.arg(HOSTILE.1).args(BESIDE).args(catalogue::TESTERS);
-    let output = cargo.current_dir(root).stderr(Stdio::inherit()).output().context("cargo does not start")?;
-    let log = Log::read(&String::from_utf8_lossy(&output.stdout));
-    if !output.status.success() && log.failed().is_empty() {
+    let mut tests = cargo.current_dir(root).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let tests = tests.as_mut().map_err(|error| anyhow!("cargo does not start: {error}"))?;
+    let told = tests.stderr.take().context("the tests have no stderr")?;
+    let panics = thread::spawn(|| log::panics(BufReader::new(told)));
+    let mut output = String::new();
+    tests.stdout.take().context("the tests have no stdout")?.read_to_string(&mut output)?;
+    let panics = panics.join().map_err(|_| anyhow!("what the tests say cannot be read"))?;
+    let log = Log::read(&output, panics);
+    if !tests.wait()?.success() && log.failed().is_empty() {
         bail!("the tests did not run to their end: cargo says why above");
     }
     Ok(log)

@@ -1,5 +1,10 @@
 //! What the tests have printed.
 
+use std::io::BufRead;
+
+/// How much of a line about a panic is told again at the end.
+const PANIC_CHARS: usize = 300;
+
 /// What one attack came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attack {
@@ -26,12 +31,28 @@ pub(super) struct Log {
     certified: Vec<[String; 4]>,
     passed: Vec<String>,
     failed: Vec<String>,
+    panics: Vec<String>,
+}
+
+/// Hands on what the tests say on stderr, and returns where they panicked and why: what they are meant to survive, too.
+pub(super) fn panics(told: impl BufRead) -> Vec<String> {
+    let (mut panics, mut why_follows) = (Vec::new(), false);
+    // A test may print what is no text.
+    for line in told.split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        eprintln!("{line}");
+        if why_follows || line.contains(" panicked at ") {
+            panics.push(line.chars().take(PANIC_CHARS).collect());
+        }
+        why_follows = line.contains(" panicked at ");
+    }
+    panics
 }
 
 impl Log {
     /// A line of ours may stand behind the name of a test on one line.
-    pub(super) fn read(output: &str) -> Self {
-        let mut log = Self::default();
+    pub(super) fn read(output: &str, panics: Vec<String>) -> Self {
+        let mut log = Self { panics, ..Self::default() };
         for line in output.lines() {
             if let Some(cells) = cells_after(line, "ATTACK | ") {
                 if let [id, what, reference, glovebox] = &cells[..] {
@@ -76,6 +97,16 @@ impl Log {
 
     pub(super) fn failed(&self) -> &[String] {
         &self.failed
+    }
+
+    /// What tests panicked with, if one failed that should not have.
+    pub(super) fn panics(&self) -> &[String] {
+        if self.failed.is_empty() { &[] } else { &self.panics }
+    }
+
+    /// How many tests were run.
+    pub(super) const fn tests(&self) -> usize {
+        self.passed.len() + self.failed.len()
     }
 
     /// Whether a test of that name, or of a path that ends with it, passed.
@@ -127,7 +158,10 @@ mod tests {
              test b ... added, laplace: certified epsilon >= 0.975 at delta 0.01 (claimed 1.000) by `here count >= 3`\n\
              EPSILON | sealed-dp | 0.5 | 1\n\
              test a::atk_d2_x ... ok\ntest c - should panic ... ok\ntest d ... FAILED\n",
+            panics(&b"thread 'd' (7) panicked at src/d.rs:1:2:\nassertion failed: 1 > 2\nstack backtrace:\n"[..]),
         );
+        assert_eq!(log.panics(), ["thread 'd' (7) panicked at src/d.rs:1:2:", "assertion failed: 1 > 2"]);
+        assert_eq!(log.tests(), 3);
         assert_eq!(log.attacks_of("D").iter().map(|attack| attack.id.as_str()).collect::<Vec<_>>(), ["D2", "D10"]);
         assert_eq!(log.attacks_of("D")[0].glovebox, "refused");
         assert_eq!(log.hostile().iter().map(|guest| guest.id.as_str()).collect::<Vec<_>>(), ["A5", "B3"]);
