@@ -1,6 +1,6 @@
 //! Commands and what they print. Results go to stdout, faults to stderr.
 
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use glovebox::Clock;
-use glovebox_sharing::{Code, Result, Server, listen, new_recipient, serve};
+use glovebox_sharing::{Code, Result, Server, answer, listen, new_recipient, serve};
+use glovebox_source_protocol::{DESCRIBE, PIN, READ};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -55,6 +56,15 @@ enum Command {
     },
     /// Print every code that a fault can have
     Codes,
+    /// Say which columns a shared table has, to a run that asks on standard input
+    #[command(hide = true)]
+    Describe,
+    /// Say what exactly of a shared table would be read
+    #[command(hide = true)]
+    Pin,
+    /// Give the rows of a pin
+    #[command(hide = true)]
+    Read,
 }
 
 #[derive(Subcommand)]
@@ -75,8 +85,25 @@ enum RecipientCommand {
     },
 }
 
+impl Command {
+    /// What a run asks of this program, if it is a run that asks.
+    const fn task(&self) -> Option<&'static str> {
+        match self {
+            Self::Describe => Some(DESCRIBE),
+            Self::Pin => Some(PIN),
+            Self::Read => Some(READ),
+            Self::Serve { .. } | Self::Recipient { .. } | Self::Codes => None,
+        }
+    }
+}
+
 pub(crate) fn run() -> ExitCode {
-    match execute(Cli::parse().command) {
+    let command = Cli::parse().command;
+    if let Some(task) = command.task() {
+        let output = BufWriter::new(std::io::stdout().lock());
+        return if answer(task, std::io::stdin().lock(), output) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             // Whoever closed stderr does not want to know.
@@ -113,6 +140,8 @@ fn execute(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        // A run's questions are answered in its own words.
+        Command::Describe | Command::Pin | Command::Read => Ok(()),
     }
 }
 

@@ -109,6 +109,11 @@ impl Client {
         Self { profile, agent: agent.into(), clock }
     }
 
+    /// Where the server is, without anything secret.
+    pub(crate) fn endpoint(&self) -> &str {
+        self.profile.endpoint.as_str()
+    }
+
     /// The shares that the profile opens.
     pub fn shares(&self) -> Result<Vec<String>> {
         self.names(&["shares"])

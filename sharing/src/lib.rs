@@ -14,6 +14,7 @@ mod recipient;
 mod secret;
 mod server;
 mod shares;
+mod source;
 mod types;
 
 pub use client::{Client, FileStream, Pin, PinnedFile, Profile, Query, Snapshot, Table};
@@ -21,3 +22,4 @@ pub use error::{Code, Fault, Result};
 pub use protocol::Format;
 pub use recipient::{NewRecipient, new_recipient};
 pub use server::{Server, listen, serve};
+pub use source::answer;

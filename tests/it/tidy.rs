@@ -274,8 +274,29 @@ fn enforcers(text: &str) -> Vec<&str> {
     names
 }
 
+/// What the rows of tables that say what enforces them begin with: `P-1`.
+fn promises(text: &str) -> Vec<&str> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let is_id = |id: &&str| {
+        id.split_once('-').is_some_and(|(letter, number)| letter.len() == 1 && number.parse::<u32>().is_ok())
+    };
+    rows.filter(is_id).collect()
+}
+
+/// Two branches may give one number to two promises, and merge without a conflict.
+#[test]
+fn every_promise_has_a_number_of_its_own() {
+    let specification = fs::read_to_string(checkout().join("docs/specification.md")).expect("text");
+    let promises = promises(&specification);
+    assert!(promises.len() > 100, "the specification's tables are not read");
+    let mut seen = BTreeSet::new();
+    let twice: Vec<_> = promises.into_iter().filter(|id| !seen.insert(*id)).collect();
+    assert_eq!(twice, [""; 0]);
+}
+
 #[test]
 fn the_tidy_rules_themselves_work() {
+    assert_eq!(promises("| P-1 | x |\n| P | y |\n|---|---|\n| P-x | z |\n| S-12 | w |"), ["P-1", "S-12"]);
     assert_eq!(links("a [b](c.md#d) `[e](f)`\n```\n[g](h)\n```\n[i](j \"k\")"), ["c.md#d", "j"]);
     let table = "| Promise | Enforced by |\n|---|---|\n| x | `gate::a_b`, `c` |\n\n| `d` | `e` |";
     assert_eq!(enforcers(table), ["a_b", "c"]);

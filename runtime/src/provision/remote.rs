@@ -37,8 +37,10 @@ use super::table::{Batches, Pieces};
 use crate::error::{Code, Fault, Result};
 use crate::room::{Place as Named, Source, View, sha256_hex};
 
-/// The program that comes with this one.
+/// The programs that come with this one, and the kind of connections that the second reads.
 const PROGRAM: &str = "glovebox-source";
+const SHARE_PROGRAM: &str = "glovebox-share";
+const SHARED: &str = "delta-sharing";
 
 /// The longest line that a reader may answer with: a pin names every file of a table.
 const LINE_BYTES_MAX: u64 = 256 << 20;
@@ -69,11 +71,12 @@ impl Remote {
                     Fault::new(Code::ViewUnreadable, format!("{named} cannot be opened: {error}"), remedy)
                 })?;
                 let folder = Some(folder.into_std_file());
-                Ok(Some(Self { named, program: beside_this_one(), place: Place::Delta, folder }))
+                Ok(Some(Self { named, program: beside_this_one(PROGRAM), place: Place::Delta, folder }))
             }
             Named::Behind { connection, table } => {
                 let connection = access.connection(view, connection)?;
-                let program = connection.program.clone().unwrap_or_else(beside_this_one);
+                let ours = if connection.kind == SHARED { SHARE_PROGRAM } else { PROGRAM };
+                let program = connection.program.clone().unwrap_or_else(|| beside_this_one(ours));
                 let place = Place::Behind { connection, table: table.into() };
                 Ok(Some(Self { named, program, place, folder: None }))
             }
@@ -99,7 +102,9 @@ impl Remote {
     fn ask<T: DeserializeOwned>(&self, task: &str, version: Option<u64>) -> Result<T> {
         let unreadable = |error: io::Error| {
             let fact = format!("the reader of {} gives no answer: {error}", self.named);
-            Fault::new(Code::ViewUnreadable, fact, "install glovebox-source beside glovebox, or name another program")
+            let program = self.program.file_name().unwrap_or_default().display();
+            let remedy = format!("install {program} beside glovebox, or name another program");
+            Fault::new(Code::ViewUnreadable, fact, remedy)
         };
         let mut running =
             self.start(task, Request { place: self.place.clone(), version, read: None }).map_err(unreadable)?;
@@ -148,8 +153,8 @@ impl Remote {
     }
 }
 
-fn beside_this_one() -> PathBuf {
-    std::env::current_exe().unwrap_or_default().with_file_name(PROGRAM)
+fn beside_this_one(program: &str) -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name(program)
 }
 
 /// A pin's digest: equal pins are equal rows.

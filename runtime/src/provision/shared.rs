@@ -123,19 +123,32 @@ impl SharedView {
 mod tests {
     use super::*;
 
+    fn found(source: &str, sql: &str) -> Result<SharedView> {
+        let folder = tempfile::tempdir().unwrap();
+        let room = format!(
+            "version = 1\nid = \"r\"\nunit = \"person\"\n[[party]]\nid = \"ours\"\n[[view]]\nid = \"v\"\n\
+             owner = \"ours\"\nunit = \"id\"\nsources = {{ t = \"{source}\" }}\nsql = \"{sql}\"\n"
+        );
+        std::fs::write(folder.path().join("room.toml"), room).unwrap();
+        SharedView::find(&crate::open_room(folder.path()).unwrap(), "ours", "v")
+    }
+
     #[test]
     fn a_view_with_pseudonyms_is_not_shared() {
-        let folder = tempfile::tempdir().unwrap();
-        let view = |sql: &str| {
-            let room = format!(
-                "version = 1\nid = \"r\"\nunit = \"person\"\n[[party]]\nid = \"ours\"\n[[view]]\nid = \"v\"\n\
-                 owner = \"ours\"\nunit = \"id\"\nsources = {{ t = \"data/ours/t.csv\" }}\nsql = \"{sql}\"\n"
-            );
-            std::fs::write(folder.path().join("room.toml"), room).unwrap();
-            SharedView::find(&crate::open_room(folder.path()).unwrap(), "ours", "v")
-        };
+        let view = |sql| found("data/ours/t.csv", sql);
         assert!(view("SELECT id, sha256_hex(id) AS name FROM t").is_ok());
         let refused = view("SELECT id, Pseudonym(id) AS name FROM t").unwrap_err();
         assert_eq!(refused.code(), Code::ViewInvalid);
+    }
+
+    /// What a pin holds still for a run, nothing holds still for a share.
+    #[test]
+    fn a_view_of_what_is_no_file_is_not_shared() {
+        let view = |source| found(source, "SELECT id FROM t");
+        assert!(view("data/ours/t.csv").is_ok() && view("data/ours/months/").is_ok());
+        for source in ["delta:data/ours/t", "shop:t"] {
+            let refused = view(source).unwrap_err();
+            assert_eq!(refused.fact(), format!("source `{source}` of view v is no file"));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! input, and writes one JSON line, or rows as an Arrow IPC stream that is followed by an [`End`] line. What it refuses
 //! is one [`Refusal`] line. Readers may be written by anyone, in any language: nothing here believes one.
 
+mod reader;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+pub use reader::{Batches, Table, serve};
 pub use rows::{RowsReader, RowsWriter};
 
 /// Answers with a [`Description`]; looks at no row.

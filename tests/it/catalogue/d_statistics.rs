@@ -24,7 +24,8 @@ fn atk_d1_differencing_two_groups() {
     market.room.is_refused(&ran, "DIFFERENCE_TOO_SMALL", 5);
     // Explained, but not which group and which earlier run: that is for the auditor.
     assert!(fact(&ran).contains("almost the same as behind a number that was released before"), "{ran:?}");
-    assert!(!ran.stdout.contains(&rest.1.to_string()), "{ran:?}");
+    // Names and digests in the rest of the output have any digits.
+    assert!(!fact(&ran).contains(char::is_numeric), "{ran:?}");
     assert!(market.room.outputs().is_empty());
     report(
         "D1",
