@@ -7,6 +7,7 @@ mod audit;
 mod budget;
 mod data;
 mod refusals;
+mod tables;
 
 use std::fs;
 use std::io::IsTerminal;
@@ -33,17 +34,7 @@ pub(crate) fn demo(repository: &Path) -> Result<()> {
     clear(&root.join(STATE))?;
     println!("data: {}\nroom: {}", data.name(), relative(root, &room.join("room.toml")).display());
     let shell = Shell { glovebox, room, state: root.join(STATE) };
-    for (party, person) in [("retailer", "ana"), ("brand", "dan")] {
-        shell.run(&["key", "new", "--party", party, "--person", person])?;
-    }
-    shell.run(&["key", "new", "--party", "retailer", "--service", "host"])?;
-    shell.run(&["key", "auditor"])?;
-    for key in ["keys/retailer.ana.pem", "keys/brand.dan.pem"] {
-        shell.run(&["registry", "sign", "--key", key])?;
-    }
-
-    let root = audit::sha256_of(&shell.room.join("registry/1/registry.json"))?;
-    shell.run(&["state", "trust", &root])?;
+    found_room(&shell)?;
 
     heading("An analytical question: who buys, by campaign type and income band");
     shell.agree_and_approve("reach-r1", &["questions/reach.wasm", "--destination", "brand-reports"])?;
@@ -90,7 +81,23 @@ pub(crate) fn demo(repository: &Path) -> Result<()> {
     shell.run(&["ledger", "show"])?;
 
     heading("The room's memory");
-    shell.run(&["log", "verify"])
+    shell.run(&["log", "verify"])?;
+
+    tables::show(repository, &shell.glovebox, &questions, &data)
+}
+
+/// Keys for everyone, the registry that both parties sign, and a host that trusts it.
+fn found_room(shell: &Shell) -> Result<()> {
+    for (party, person) in [("retailer", "ana"), ("brand", "dan")] {
+        shell.run(&["key", "new", "--party", party, "--person", person])?;
+    }
+    shell.run(&["key", "new", "--party", "retailer", "--service", "host"])?;
+    shell.run(&["key", "auditor"])?;
+    for key in ["keys/retailer.ana.pem", "keys/brand.dan.pem"] {
+        shell.run(&["registry", "sign", "--key", key])?;
+    }
+    let root = audit::sha256_of(&shell.room.join("registry/1/registry.json"))?;
+    shell.run(&["state", "trust", &root])
 }
 
 /// The program as a user has it, in the profile that tests use as well.
