@@ -28,13 +28,14 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use cap_std::fs::{Dir, File, PermissionsExt};
-use glovebox_source_protocol::{Connection, Pin};
+use glovebox_source_protocol::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
 use self::feed::Feed;
 use self::folder::Stamp;
 use self::join::{JoinInput, Joined};
+use self::remote::Pinned;
 use self::schema::KeyType;
 pub(crate) use self::schema::ViewSchema;
 pub(crate) use self::schema::slot_schema;
@@ -119,7 +120,7 @@ pub(crate) struct SourceDigest {
 #[derive(Clone, Debug)]
 enum Held {
     File(Stamp),
-    Table(Arc<Pin>),
+    Table(Arc<Pinned>),
 }
 
 impl Held {
@@ -130,7 +131,7 @@ impl Held {
         }
     }
 
-    const fn table(&self) -> Option<&Arc<Pin>> {
+    const fn table(&self) -> Option<&Arc<Pinned>> {
         match self {
             Self::File(_) => None,
             Self::Table(pin) => Some(pin),
@@ -138,7 +139,8 @@ impl Held {
     }
 }
 
-/// What the files of a run's views held when it began: equal digests are equal data.
+/// What the files of a run's views held when it began: equal digests are equal data. Tables that can be are kept as they
+/// are for as long as this is.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot(Vec<(SourceDigest, Held)>);
 
@@ -157,7 +159,7 @@ impl Snapshot {
     }
 
     /// What was pinned of a view's table.
-    fn pin(&self, view: &str, source: &str) -> Option<&Arc<Pin>> {
+    fn pin(&self, view: &str, source: &str) -> Option<&Arc<Pinned>> {
         let found = self.0.iter().find(|(digest, _)| digest.view == view && digest.source == source);
         found.and_then(|(_, held)| held.table())
     }

@@ -140,6 +140,8 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     let opened = provision::provision(approved, session.principal()?, &resources, &snapshot)?;
     session.begin_to_read()?;
     let provisioned = opened.read()?;
+    // A state that a server keeps is in its way.
+    drop(snapshot);
 
     // 3. Sandbox: ask about one unit at a time. Nothing leaves yet.
     progress(Step::Sandbox);

@@ -21,7 +21,7 @@ use crate::privacy::{
     self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, RoomKey, SetKind, Setting, StoredAnswer,
     UnitSeeds,
 };
-use crate::provision::{Host, Snapshot};
+use crate::provision::{Host, Snapshot, SourceDigest};
 use crate::random::Random;
 use crate::receipt::{
     self, CAUSE_BYTES_MAX, ReceiptSigner, SandboxRecord, Sealed, Trace, certificate_path, proof_path, sealed_path,
@@ -62,7 +62,7 @@ struct Affairs {
     recipient: String,
     kind: SetKind,
     slots: usize,
-    snapshot: Snapshot,
+    sources: Vec<SourceDigest>,
     figures: Option<Figures>,
     answer: Option<Answer>,
     /// Why there is no result, for the auditor.
@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
             recipient: agreement.destination.recipient.clone(),
             kind: if agreement.kind == Kind::List { SetKind::List } else { SetKind::Groups },
             slots: approved.manifest().slots.len(),
-            snapshot: snapshot.clone(),
+            sources: snapshot.sources(),
             figures: None,
             answer: None,
             cause: None,
@@ -416,7 +416,7 @@ impl<'a> Session<'a> {
                 let is_plain = |c: char| (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\');
                 cause.chars().map(|c| if is_plain(c) { c } else { '?' }).take(CAUSE_BYTES_MAX).collect()
             }),
-            sources: affairs.snapshot.sources(),
+            sources: affairs.sources,
         };
         let sealed = sealed.seal(&auditor)?;
         receipt::put(&self.dir, &sealed_path(&self.trace.run_id), &sealed)?;

@@ -1,4 +1,4 @@
-//! Reads the tables of one source for a run: Delta tables in a folder, and tables in object stores.
+//! Reads the tables of one source for a run: Delta tables in a folder, tables in object stores, and tables of PostgreSQL.
 //!
 //! A run starts this as a process of its own, so that whatever speaks to a network or reads a table format's log is
 //! outside of the program that holds keys, ledger and joined rows. It is told what to do on standard input, and answers
@@ -6,6 +6,7 @@
 
 mod delta;
 mod objects;
+mod postgres;
 mod refuse;
 mod steady;
 mod store;
@@ -17,8 +18,8 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::error::ArrowError;
 use glovebox_source_protocol::{
-    Column, DESCRIBE, Description, PIN, Pin, Place, READ, Read as Wanted, Refusal, RefusalCode, Request, RowsWriter,
-    schema,
+    Column, DESCRIBE, Description, Held, PIN, Pin, Place, READ, Read as Wanted, Refusal, RefusalCode, Request,
+    RowsWriter, schema,
 };
 
 use crate::refuse::{Result, refuse};
@@ -50,7 +51,7 @@ fn answer(task: &str, input: &mut impl Read, output: &mut impl Write) -> Told<()
     let table = Table::open(&request.place)?;
     match (task, request.read) {
         (DESCRIBE, None) => say(output, &Description { columns: table.columns()? }),
-        (PIN, None) => say(output, &table.pin(request.version)?),
+        (PIN, None) => pin(&table, request.version, request.hold, output),
         (READ, Some(wanted)) => read(&table, &wanted, output),
         _ => Err(Some(refuse(
             RefusalCode::RequestInvalid,
@@ -63,6 +64,17 @@ fn answer(task: &str, input: &mut impl Read, output: &mut impl Write) -> Told<()
 fn say(output: &mut impl Write, answer: &impl serde::Serialize) -> Told<()> {
     let line = serde_json::to_string(answer).map_err(|_| None)?;
     writeln!(output, "{line}").map_err(|_| None)
+}
+
+fn pin(table: &Table, version: Option<u64>, hold: bool, output: &mut impl Write) -> Told<()> {
+    let (pin, held) = table.pin(version)?;
+    say(output, &pin)?;
+    if let Some(held) = held.filter(|_| hold) {
+        say(output, &Held { snapshot: held.snapshot.clone() })?;
+        output.flush().map_err(|_| None)?;
+        held.wait();
+    }
+    Ok(())
 }
 
 fn read(table: &Table, wanted: &Wanted, output: &mut impl Write) -> Told<()> {
@@ -98,6 +110,7 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 enum Table {
     Delta(delta::DeltaTable),
     Object(objects::Object),
+    Postgres(Box<postgres::PostgresTable>),
 }
 
 impl Table {
@@ -106,6 +119,9 @@ impl Table {
             Place::Delta => {
                 walls::close_all_but_this_folder()?;
                 Ok(Self::Delta(delta::DeltaTable::new(Store::of_this_folder()?)))
+            }
+            Place::Behind { connection, table } if connection.kind == "postgres" => {
+                Ok(Self::Postgres(Box::new(postgres::PostgresTable::new(connection, table)?)))
             }
             Place::Behind { connection, table } => {
                 let store = Store::behind(connection, table)?;
@@ -121,14 +137,16 @@ impl Table {
         match self {
             Self::Delta(table) => table.columns(),
             Self::Object(object) => object.columns(),
+            Self::Postgres(table) => table.columns(),
         }
     }
 
-    /// Objects have no versions of their own.
-    fn pin(&self, version: Option<u64>) -> Result<Pin> {
+    /// Objects have no versions of their own, nor have tables of PostgreSQL, but those can be kept as they are.
+    fn pin(&self, version: Option<u64>) -> Result<(Pin, Option<postgres::Hold>)> {
         match self {
-            Self::Delta(table) => table.pin(version),
-            Self::Object(object) => object.pin(),
+            Self::Delta(table) => Ok((table.pin(version)?, None)),
+            Self::Object(object) => Ok((object.pin()?, None)),
+            Self::Postgres(table) => table.pin().map(|(pin, hold)| (pin, Some(hold))),
         }
     }
 
@@ -136,6 +154,7 @@ impl Table {
         match self {
             Self::Delta(table) => table.read(wanted),
             Self::Object(object) => object.read(wanted),
+            Self::Postgres(table) => table.read(wanted),
         }
     }
 }

@@ -114,7 +114,7 @@ fn configured<B, K: FromStr>(builder: B, options: &[(String, String)], set: impl
 }
 
 /// What may be known, and what may not. No option is taken from anywhere else.
-fn options(connection: &Connection) -> Result<Vec<(String, String)>> {
+pub(crate) fn options(connection: &Connection) -> Result<Vec<(String, String)>> {
     let plain = connection.options.iter().map(|(name, value)| Ok((name.clone(), value.clone())));
     let secret = connection.secrets.iter().map(|(name, secret)| Ok((name.clone(), reveal(name, secret)?)));
     plain.chain(secret).collect()
@@ -144,6 +144,6 @@ fn read_private(path: &FilePath) -> std::result::Result<String, String> {
     Ok(text)
 }
 
-fn invalid(fact: impl AsRef<str>) -> glovebox_source_protocol::Refusal {
+pub(crate) fn invalid(fact: impl AsRef<str>) -> glovebox_source_protocol::Refusal {
     refuse(RefusalCode::RequestInvalid, fact, "correct the connection's entry in connections.toml")
 }

@@ -13,6 +13,9 @@
 
 mod support;
 
+#[path = "support/postgres.rs"]
+mod postgres;
+
 mod attacks;
 mod bad_input;
 mod catalogue;

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use glovebox::{Clock, Step};
 use serde_json::Value;
 
+use crate::postgres::{PASSWORD, Postgres};
 use crate::support::forge::{EVIL, sha256};
 use crate::support::{CONTROLS, Fixture, Ran, Released, checkout, text};
 
@@ -252,4 +253,109 @@ fn connections_that_a_view_may_not_use() {
     }
     fs::remove_file(&path).unwrap();
     room.refused(&agreement, "CONNECTION_INVALID", 2);
+}
+
+/// A room whose households are a table of PostgreSQL.
+fn with_postgres() -> (Postgres, Fixture) {
+    let room = Fixture::audited(CONTROLS);
+    let rows = "import pyarrow.csv\nrows = pa.parquet.read_table(file).select(['household_id', 'value'])\n\
+                pa.csv.write_csv(rows, table + '.csv', pa.csv.WriteOptions(include_header=False))";
+    write(&room, rows);
+    let server = Postgres::start();
+    server.sql(&format!(
+        "CREATE TABLE households (household_id int8 NOT NULL, value float8 NOT NULL);\n\
+         \\copy households FROM '{}' CSV\nGRANT SELECT ON households TO agent",
+        room.path(&format!("{TABLE}.csv")).display()
+    ));
+    room.edit("room.toml", FILE, "shop:public.households");
+    let secret = room.state().join("password");
+    let entry = format!(
+        "[shop]\nowner = \"retailer\"\nkind = \"postgres\"\nprogram = \"{}\"\n\
+         options = {{ host = \"{}\", user = \"agent\", database = \"shop\" }}\n\
+         secrets = {{ password = {{ file = \"{}\" }} }}\n",
+        PathBuf::from(env!("CARGO_BIN_EXE_glovebox")).with_file_name("glovebox-source").display(),
+        server.folder().display(),
+        secret.display()
+    );
+    for (path, text) in [(secret, PASSWORD), (room.state().join("connections.toml"), &entry)] {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    (server, room)
+}
+
+/// Whoever read for a run is gone with it.
+fn nobody_reads(server: &Postgres) {
+    while server.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'agent'") != "0\n" {}
+}
+
+#[test]
+fn a_run_over_a_table_of_postgresql_is_that_over_its_rows() {
+    let (server, room) = with_postgres();
+    let [agreement, again, later, ..] = &room.four_evil_agreements()[..] else { panic!("four agreements") };
+    let run = room.released(agreement);
+    nobody_reads(&server);
+    let found = sources(&room, &run);
+    assert_eq!((found[0]["source"].as_str(), found[0].get("version")), (Some("shop:public.households"), None));
+    replays(&room, &run);
+    let other = Fixture::audited(CONTROLS);
+    let from_file = other.released(&other.agreed("evil", EVIL));
+    let figures = |room: &Fixture, run: &Released| room.sealed(&run.receipt)["figures"]["units"].clone();
+    assert_eq!(figures(&room, &run), figures(&other, &from_file));
+
+    // Equal rows are equal data, wherever they lie in the table; other rows are other data, and no replay takes them.
+    let asked = room.released(again);
+    room.take(&asked);
+    server.sql("UPDATE households SET value = value WHERE household_id < 100");
+    let repeat = room.released(again);
+    assert_eq!(repeat.record["predicate"]["repeat_of"], asked.json["run_id"]);
+    room.take(&repeat);
+    server.sql("DELETE FROM households WHERE household_id = 1");
+    replay(&room, &run).failed("NOT_REPLAYABLE", 3);
+    let anew = room.released(later);
+    assert_eq!(anew.record["predicate"]["repeat_of"], Value::Null);
+    assert_ne!(sources(&room, &anew)[0]["sha256"], found[0]["sha256"]);
+}
+
+/// Between the pin and the reading, when it is paid for.
+#[test]
+fn a_table_of_postgresql_that_is_written_to_while_the_run_begins() {
+    let (server, room) = with_postgres();
+    let [agreement, again, ..] = &room.four_evil_agreements()[..] else { panic!("four agreements") };
+    let at_step = |statements: &'static str| {
+        let server = &server;
+        move |step| {
+            if step == Step::Provision {
+                server.sql(statements);
+            }
+        }
+    };
+    let written = room.run_here(agreement, Clock::System, &at_step("DELETE FROM households"));
+    assert!(written.result.is_ok(), "{written:?}");
+    let figures = room.sealed(&written.receipt)["figures"]["units"].clone();
+    let other = Fixture::audited(CONTROLS);
+    let from_file = other.released(&other.agreed("evil", EVIL));
+    assert_eq!(figures, other.sealed(&from_file.receipt)["figures"]["units"]);
+
+    // A state that the server does not keep is no table at all.
+    server.sql("INSERT INTO households VALUES (1, 1)");
+    let ended = at_step("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'agent'");
+    let ended = room.run_here(again, Clock::System, &ended);
+    assert_eq!(ended.result.expect_err("there are no rows").code().to_string(), "WITHHELD");
+    room.is_caused_by(&ended.receipt, "VIEW_UNREADABLE");
+}
+
+#[test]
+fn a_table_of_postgresql_that_is_not_what_was_agreed() {
+    let (server, room) = with_postgres();
+    let agreement = room.agreed("evil", EVIL);
+    server.sql("ALTER TABLE households ALTER value TYPE text");
+    room.refused(&agreement, "VIEW_CHANGED", 3);
+    server.sql("ALTER TABLE households DROP value; ALTER TABLE households ADD value numeric");
+    room.refused(&agreement, "VIEW_INVALID", 3);
+    server.sql("DROP TABLE households");
+    let refused = room.refused(&agreement, "VIEW_UNREADABLE", 3);
+    assert!(refused.stderr.contains("no such table (SOURCE_UNREADABLE)"), "{refused:?}");
+    server.stop();
+    room.refused(&agreement, "VIEW_UNREADABLE", 3);
 }

@@ -1,4 +1,5 @@
-//! Builds the reader of sources and puts it beside `glovebox`, and installs the programs that write tables for its tests.
+//! Builds the reader of sources and puts it beside `glovebox`, and installs the programs that its tests use: those that
+//! write tables, and PostgreSQL.
 //!
 //! The reader is a workspace of its own, so its build knows nothing of the program that starts it; where one looks for
 //! the other is beside it.
@@ -22,12 +23,14 @@ pub(crate) fn target(root: &Path) -> PathBuf {
     root.join("target/sources")
 }
 
-/// Afterwards the reader lies beside `glovebox`, and Python in `target/sources/venv`.
+/// Afterwards the reader lies beside `glovebox`, Python in `target/sources/venv`, and Debian's PostgreSQL where Debian
+/// puts it.
 pub(crate) fn build(root: &Path) -> Result<()> {
     let target = target(root);
     cargo(&root.join("sources"), &["build", "--quiet", "--locked"], &[("CARGO_TARGET_DIR", &target)])?;
     let programs = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     install(&target.join("debug").join(PROGRAM), &programs.join("debug").join(PROGRAM))?;
+    tools::package("postgresql", Path::new("/usr/lib/postgresql"))?;
     tools::python(&target.join("venv"), &PYTHON, &[])
 }
 

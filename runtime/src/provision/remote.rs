@@ -27,7 +27,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream;
 use glovebox_source_protocol::{
-    Comparison, Connection, DESCRIBE, Description, Hint, Literal, PIN, Pin, Place, READ, Read, Refusal, Request,
+    Comparison, Connection, DESCRIBE, Description, Held, Hint, Literal, PIN, Pin, Place, READ, Read, Refusal, Request,
     RowsReader, Secret, schema,
 };
 use serde::de::DeserializeOwned;
@@ -83,38 +83,47 @@ impl Remote {
         }
     }
 
-    /// What exactly would be read now, or of that version.
-    pub(super) fn pin(&self, version: Option<u64>) -> Result<Pin> {
-        self.ask(PIN, version)
+    /// What exactly would be read now, or of that version. A reader that can keeps it as it is.
+    pub(super) fn pin(&self, version: Option<u64>) -> Result<Pinned> {
+        let request = Request { place: self.place.clone(), version, hold: true, read: None };
+        let (mut running, pin) = self.ask(PIN, request)?;
+        let line = running.line().map_err(|error| self.silent(error))?;
+        if line.is_empty() {
+            running.succeeded().map_err(|error| self.silent(error))?;
+            return Ok(Pinned { pin, kept: None });
+        }
+        let Held { snapshot } = serde_json::from_slice(&line).map_err(|error| self.silent(error.into()))?;
+        Ok(Pinned { pin, kept: Some(Kept { snapshot, _by: running }) })
     }
 
     /// The table for planning alone.
     pub(super) fn described(self) -> Result<RemoteTable> {
-        let Description { columns } = self.ask(DESCRIBE, None)?;
+        let request = Request { place: self.place.clone(), version: None, hold: false, read: None };
+        let (mut running, Description { columns }) = self.ask(DESCRIBE, request)?;
+        running.succeeded().map_err(|error| self.silent(error))?;
         Ok(RemoteTable { remote: Arc::new(self), schema: schema(&columns), pin: None })
     }
 
     /// The table as it was pinned.
-    pub(super) fn pinned(self, pin: Arc<Pin>) -> RemoteTable {
-        RemoteTable { remote: Arc::new(self), schema: schema(&pin.columns), pin: Some(pin) }
+    pub(super) fn pinned(self, pin: Arc<Pinned>) -> RemoteTable {
+        RemoteTable { remote: Arc::new(self), schema: schema(&pin.pin.columns), pin: Some(pin) }
     }
 
-    fn ask<T: DeserializeOwned>(&self, task: &str, version: Option<u64>) -> Result<T> {
-        let unreadable = |error: io::Error| {
-            let fact = format!("the reader of {} gives no answer: {error}", self.named);
-            let program = self.program.file_name().unwrap_or_default().display();
-            let remedy = format!("install {program} beside glovebox, or name another program");
-            Fault::new(Code::ViewUnreadable, fact, remedy)
-        };
-        let mut running =
-            self.start(task, Request { place: self.place.clone(), version, read: None }).map_err(unreadable)?;
-        let mut line = Vec::new();
-        running.output()?.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(unreadable)?;
+    /// A reader that has answered with a line, and may not have ended.
+    fn ask<T: DeserializeOwned>(&self, task: &str, request: Request) -> Result<(Running, T)> {
+        let mut running = self.start(task, request).map_err(|error| self.silent(error))?;
+        let line = running.line().map_err(|error| self.silent(error))?;
         if let Ok(refusal) = serde_json::from_slice(&line) {
             return Err(self.refused(&refusal));
         }
-        running.succeeded().map_err(unreadable)?;
-        serde_json::from_slice(&line).map_err(|error| unreadable(error.into()))
+        let answer = serde_json::from_slice(&line).map_err(|error| self.silent(error.into()))?;
+        Ok((running, answer))
+    }
+
+    fn silent(&self, error: io::Error) -> Fault {
+        let fact = format!("the reader of {} gives no answer: {error}", self.named);
+        let program = self.program.file_name().unwrap_or_default().display();
+        Fault::new(Code::ViewUnreadable, fact, format!("install {program} beside glovebox, or name another program"))
     }
 
     /// A reader's words, which may be anyone's: in one line each, and not too long.
@@ -163,15 +172,33 @@ pub(super) fn sha256(pin: &Pin) -> String {
     sha256_hex(&serde_json::to_vec(pin).unwrap_or_default())
 }
 
+/// A table as it was pinned.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pub(super) pin: Pin,
+    kept: Option<Kept>,
+}
+
+/// A state of a table that is there as long as the reader that pinned it.
+#[derive(Debug)]
+struct Kept {
+    snapshot: String,
+    _by: Running,
+}
+
 /// A reader at work. It ends with its handle.
+#[derive(Debug)]
 struct Running {
     child: Child,
     output: Option<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    fn output(&mut self) -> Result<&mut BufReader<ChildStdout>> {
-        self.output.as_mut().ok_or_else(|| Fault::new(Code::Internal, "a reader has no pipe", "report it as a defect"))
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        let output = self.output.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        output.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        Ok(line)
     }
 
     fn succeeded(&mut self) -> io::Result<()> {
@@ -192,7 +219,7 @@ pub(super) struct RemoteTable {
     remote: Arc<Remote>,
     schema: SchemaRef,
     /// None of a table that is only planned with.
-    pin: Option<Arc<Pin>>,
+    pin: Option<Arc<Pinned>>,
 }
 
 impl fmt::Debug for RemoteTable {
@@ -233,9 +260,10 @@ impl TableProvider for RemoteTable {
         };
         let pin = self.pin.as_deref().ok_or_else(|| DataFusionError::Internal("the table is not pinned".into()))?;
         let read = Read {
-            pin: pin.clone(),
+            pin: pin.pin.clone(),
             columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
             hints: filters.iter().filter_map(|filter| hint(filter, &self.schema)).collect(),
+            snapshot: pin.kept.as_ref().map(|kept| kept.snapshot.clone()),
         };
         let scan = Scan { remote: Arc::clone(&self.remote), schema: Arc::clone(&schema), read };
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(scan)], None, [], false, limit)?))
@@ -277,7 +305,8 @@ struct Scan {
 
 impl Scan {
     fn rows(&self) -> io::Result<Rows> {
-        let request = Request { place: self.remote.place.clone(), version: None, read: Some(self.read.clone()) };
+        let request =
+            Request { place: self.remote.place.clone(), version: None, hold: false, read: Some(self.read.clone()) };
         let mut running = self.remote.start(READ, request)?;
         let output = running.output.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let rows = RowsReader::new(output, Arc::clone(&self.schema))?;

@@ -91,8 +91,8 @@ pub(super) fn open(access: &dyn Access, view: &View) -> Result<Vec<OpenSource>> 
     Ok(sources)
 }
 
-/// What a view's files hold, by digest, and what is read of its tables: those of an earlier run at their versions. No row is
-/// looked at.
+/// What a view's files hold, by digest, and what is read of its tables: those of an earlier run at their versions. Of a
+/// row nothing is told.
 pub(super) fn digest(access: &dyn Access, view: &View, earlier: &[SourceDigest]) -> Result<Vec<(SourceDigest, Held)>> {
     let named = |source: &str, sha256, version| {
         let (view, source) = (view.id.clone(), source.to_owned());
@@ -109,9 +109,9 @@ pub(super) fn digest(access: &dyn Access, view: &View, earlier: &[SourceDigest])
     for source in &view.sources {
         let Some(remote) = Remote::find(access, view, source)? else { continue };
         let earlier = earlier.iter().find(|earlier| earlier.view == view.id && earlier.source == source.path);
-        let pin = remote.pin(earlier.and_then(|earlier| earlier.version))?;
-        let version = pin.version.as_ref().map(|version| version.number);
-        held.push((named(&source.path, remote::sha256(&pin), version), Held::Table(Arc::new(pin))));
+        let pinned = remote.pin(earlier.and_then(|earlier| earlier.version))?;
+        let version = pinned.pin.version.as_ref().map(|version| version.number);
+        held.push((named(&source.path, remote::sha256(&pinned.pin), version), Held::Table(Arc::new(pinned))));
     }
     Ok(held)
 }

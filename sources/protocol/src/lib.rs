@@ -19,7 +19,7 @@ pub use rows::{RowsReader, RowsWriter};
 
 /// Answers with a [`Description`]; looks at no row.
 pub const DESCRIBE: &str = "describe";
-/// Answers with a [`Pin`]; looks at no row.
+/// Answers with a [`Pin`]; of what is in the rows it tells a digest at most.
 pub const PIN: &str = "pin";
 /// Answers with the rows that a pin names.
 pub const READ: &str = "read";
@@ -33,9 +33,26 @@ pub struct Request {
     /// Which version to [`PIN`], where it is not the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// For [`PIN`]: whoever asks will read. A reader that can keep the pinned state says so by a [`Held`] line after the
+    /// pin, and keeps it until nobody reads its output; any other one just ends.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hold: bool,
     /// What of it is wanted, for [`READ`] alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<Read>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// What follows a [`Pin`] that is being kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// By what name it is read, as long as the process that answered is there.
+    pub snapshot: String,
 }
 
 /// Where a table is.
@@ -59,7 +76,7 @@ pub enum Place {
 pub struct Connection {
     /// The party whose tables are there: views of others cannot name the connection.
     pub owner: String,
-    /// What is there: `s3`, `azure` or `gcs`, or what another program reads.
+    /// What is there: `s3`, `azure`, `gcs` or `postgres`, or what another program reads.
     pub kind: String,
     /// The program that reads it, where it is not the one that comes with the runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +109,9 @@ pub struct Read {
     pub columns: Vec<String>,
     /// Rows that fail any of these may be left out, and need not be: the run filters again.
     pub hints: Vec<Hint>,
+    /// What the pinned state is kept as, where it is being kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
 }
 
 /// A condition on one column.

@@ -4,5 +4,8 @@
 
 mod delta;
 mod objects;
+mod postgres;
 mod server;
+#[path = "../../../tests/it/support/postgres.rs"]
+mod server_of_postgres;
 mod support;

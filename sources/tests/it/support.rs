@@ -42,7 +42,7 @@ impl Table {
     }
 
     pub(crate) fn output(&self, task: &str, version: Option<u64>, read: Option<Read>) -> Output {
-        let request = Request { place: self.place.clone(), version, read };
+        let request = Request { place: self.place.clone(), version, hold: false, read };
         ask(&self.folder, task, &request, &self.environment)
     }
 
@@ -87,7 +87,7 @@ impl Table {
 }
 
 pub(crate) fn wanted(pin: &Pin, columns: &[&str], hints: Vec<Hint>) -> Read {
-    Read { pin: pin.clone(), columns: columns.iter().map(|&name| name.into()).collect(), hints }
+    Read { pin: pin.clone(), columns: columns.iter().map(|&name| name.into()).collect(), hints, snapshot: None }
 }
 
 fn texts(batch: &RecordBatch) -> Vec<String> {

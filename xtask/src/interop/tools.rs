@@ -65,6 +65,17 @@ fn debian() -> Result<()> {
     quietly(apt_get().args(["install", "-y", "--no-install-recommends"]).args(missing), &hint)
 }
 
+/// Installs one of Debian's packages, if what it brings is not there.
+pub(crate) fn package(name: &str, brings: &Path) -> Result<()> {
+    if brings.exists() {
+        return Ok(());
+    }
+    eprintln!("installing Debian's {name}");
+    let hint = format!("install {name} by hand");
+    quietly(apt_get().arg("update"), &hint)?;
+    quietly(apt_get().args(["install", "-y", "--no-install-recommends", name]), &hint)
+}
+
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");
