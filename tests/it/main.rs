@@ -29,6 +29,7 @@ mod receipt;
 mod repeat;
 mod sandbox;
 mod sources;
+mod stores;
 mod tidy;
 mod trust;
 mod worker;

@@ -5,6 +5,7 @@
 //! is one [`Refusal`] line. Readers may be written by anyone, in any language: nothing here believes one.
 
 mod rows;
+pub mod store;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
