@@ -337,6 +337,7 @@ fn run_in_process(room: &Path, units: usize, threads: usize) -> Result<Duration>
         threads,
         sort_memory_bytes: 1 << 30,
         state: &state(room),
+        store: None,
         nonce: None,
         minutes: 60,
         clock: Clock::System,

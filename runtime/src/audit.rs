@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, Chain};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Head, Journal};
 use crate::receipt::proof_path;
-use crate::session::open_state;
+use crate::state::{State, StateAt};
 
 /// What a log is found to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,19 +43,25 @@ pub struct StateStatus {
     pub root: String,
 }
 
+impl StateStatus {
+    fn new(state: StateAt<'_>, Head { size, root }: Head) -> Self {
+        Self { folder: state.folder.display().to_string(), size, root }
+    }
+}
+
 /// The body of a request to a witness (c2sp.org/tlog-witness).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WitnessRequest(pub Vec<u8>);
 
-fn open(dir: &Dir, state: &Path) -> Result<Journal> {
+fn open<'a>(dir: &Dir, state: impl Into<StateAt<'a>>) -> Result<Journal> {
     let chain = Chain::read_any(dir)?;
-    Journal::new(dir, open_state(state)?, &chain)
+    Journal::new(dir, State::open(state.into())?, &chain)
 }
 
 /// Verifies every record, tile and hash of the log against its checkpoint, and what the records say against each other.
 pub fn verify_log(dir: &Dir, state: &Path, now: DateTime<Utc>) -> Result<LogStatus> {
     let chain = Chain::read_any(dir)?;
-    let journal = Journal::new(dir, open_state(state)?, &chain)?;
+    let journal = Journal::new(dir, State::open((&state).into())?, &chain)?;
     let (signed, facts) = journal.verify()?.ok_or_else(no_log)?;
     let policy = journal::log_policy(chain.current())?;
     let witnessed = policy.open(&signed.to_bytes(), Some(now)).map_err(|denial| {
@@ -74,12 +80,12 @@ pub fn verify_log(dir: &Dir, state: &Path, now: DateTime<Utc>) -> Result<LogStat
 
 /// The latest checkpoint, as it was signed.
 pub fn checkpoint(dir: &Dir, state: &Path) -> Result<Vec<u8>> {
-    Ok(open(dir, state)?.read_checkpoint()?.ok_or_else(no_log)?.to_bytes())
+    Ok(open(dir, &state)?.read_checkpoint()?.ok_or_else(no_log)?.to_bytes())
 }
 
 /// Makes the proof that a receipt is in the log anew, at the latest checkpoint. Returns its path in the room.
 pub fn prove(dir: &Dir, state: &Path, receipt: &str) -> Result<String> {
-    let journal = open(dir, state)?;
+    let journal = open(dir, &state)?;
     let record = gate::read(dir, receipt, 1 << 20, Code::ReceiptInvalid)?;
     let index = journal.find(&record)?.ok_or_else(|| {
         Fault::new(Code::LogInvalid, format!("the log does not have {receipt}"), "name a receipt of this room")
@@ -95,7 +101,7 @@ pub fn prove(dir: &Dir, state: &Path, receipt: &str) -> Result<String> {
 
 /// What to post to a witness that has cosigned the log when it had `from` records.
 pub fn witness_request(dir: &Dir, state: &Path, from: u64) -> Result<WitnessRequest> {
-    let journal = open(dir, state)?;
+    let journal = open(dir, &state)?;
     journal.with_tiles(|tiles, signed| {
         // A witness that has seen nothing asks for no proof.
         let proof = if from == 0 { Vec::new() } else { tree::consistency_proof(tiles, from, tiles.size())? };
@@ -107,7 +113,7 @@ pub fn witness_request(dir: &Dir, state: &Path, from: u64) -> Result<WitnessRequ
 /// registry lists.
 pub fn attach_cosignatures(dir: &Dir, state: &Path, answer: &[u8], now: DateTime<Utc>) -> Result<Vec<String>> {
     let chain = Chain::read_any(dir)?;
-    let journal = Journal::new(dir, open_state(state)?, &chain)?;
+    let journal = Journal::new(dir, State::open((&state).into())?, &chain)?;
     let policy = journal::log_policy(chain.current())?;
     let witnesses: Vec<VerifierKey> = policy.witnesses().map(|(_, key)| key.clone()).collect();
     let mut signed = journal.read_checkpoint()?.ok_or_else(no_log)?;
@@ -127,23 +133,25 @@ pub fn attach_cosignatures(dir: &Dir, state: &Path, answer: &[u8], now: DateTime
 }
 
 /// What this host has seen of the room, if it agrees with the log and the ledger.
-pub fn state_status(dir: &Dir, state: &Path) -> Result<StateStatus> {
+pub fn state_status<'a>(dir: &Dir, state: impl Into<StateAt<'a>>) -> Result<StateStatus> {
+    let state = state.into();
     let head = open(dir, state)?.hold()?.head();
-    Ok(StateStatus { folder: state.display().to_string(), size: head.size, root: head.root })
+    Ok(StateStatus::new(state, head))
 }
 
 /// Begins to run the room on this host. `root` is SHA-256 of the registry's first version, as the operator knows it from
 /// the parties: whoever can write the room's folder could have written another registry into it.
-pub fn trust_room(dir: &Dir, state: &Path, root: &str) -> Result<StateStatus> {
+pub fn trust_room<'a>(dir: &Dir, state: impl Into<StateAt<'a>>, root: &str) -> Result<StateStatus> {
+    let state = state.into();
     let head = open_named(dir, state, root)?.trust()?;
-    Ok(StateStatus { folder: state.display().to_string(), size: head.size, root: head.root })
+    Ok(StateStatus::new(state, head))
 }
 
 /// The journal of the room whose registry begins with this digest, and of no other.
-fn open_named(dir: &Dir, state: &Path, root: &str) -> Result<Journal> {
+fn open_named(dir: &Dir, state: StateAt<'_>, root: &str) -> Result<Journal> {
     let chain = Chain::read_any(dir)?;
     if chain.first_sha256() == root {
-        return Journal::new(dir, open_state(state)?, &chain);
+        return Journal::new(dir, State::open(state)?, &chain);
     }
     Err(Fault::new(
         Code::RegistryInvalid,
@@ -154,11 +162,12 @@ fn open_named(dir: &Dir, state: &Path, root: &str) -> Result<Journal> {
 
 /// Makes this host's state of a room anew, from a log that extends a checkpoint which someone else holds. `root`: see
 /// [`trust_room`].
-pub fn adopt_state(dir: &Dir, state: &Path, root: &str, checkpoint: &[u8]) -> Result<StateStatus> {
+pub fn adopt_state<'a>(dir: &Dir, state: impl Into<StateAt<'a>>, root: &str, checkpoint: &[u8]) -> Result<StateStatus> {
+    let state = state.into();
     let journal = open_named(dir, state, root)?;
     let held = journal.open_checkpoint(checkpoint)?;
     let head = journal.adopt(&held)?;
-    Ok(StateStatus { folder: state.display().to_string(), size: head.size, root: head.root })
+    Ok(StateStatus::new(state, head))
 }
 
 fn no_log() -> Fault {

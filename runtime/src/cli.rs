@@ -11,10 +11,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use glovebox::{
     AgentKey, Change, Clock, Code, Custody, Export, Fault, Holder, LIST_DAYS, MemberKind, Principal, Proposal,
-    PublicKey, PublicKeyFile, Random, Replay, Request, RevocationKind, Scope, Signer, Withdrawal, add_key, adopt_state,
-    agree, approve, attach_cosignatures, change_key, checkpoint, export, load_key, new_auditor, new_key, open_ledger,
-    open_room, prove, registry_status, renew_registry, replay, revoke, set_auditor, set_quorum, set_witnesses,
-    sign_registry, state_status, trust_room, verify, verify_log, witness_request,
+    PublicKey, PublicKeyFile, Random, Replay, Request, RevocationKind, Scope, Signer, StateAt, Withdrawal, add_key,
+    adopt_state, agree, approve, attach_cosignatures, change_key, checkpoint, export, load_key, new_auditor, new_key,
+    open_ledger, open_room, prove, registry_status, renew_registry, replay, revoke, set_auditor, set_quorum,
+    set_witnesses, sign_registry, state_status, trust_room, verify, verify_log, witness_request,
 };
 use serde_json::json;
 
@@ -43,6 +43,9 @@ pub(crate) struct Cli {
     /// The folder in which this host remembers its rooms [default: glovebox in $XDG_STATE_HOME or ~/.local/state].
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// The server of the ledger that this host has in common with others [default: the ledger is in the folder of --state].
+    #[arg(long, global = true, value_name = "postgres://USER@HOST/DATABASE")]
+    store: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -476,6 +479,7 @@ impl Cli {
             Some(state) => state,
             None => default_state()?,
         };
+        let at = StateAt { folder: &state, store: self.store.as_deref() };
         let now = Clock::System.now();
         match self.command {
             Command::Key(command) => key(room, command),
@@ -483,14 +487,14 @@ impl Cli {
             Command::Agree(args) => compose(room, &state, &args),
             Command::Approve(args) => sign(room, &args),
             Command::Revoke(args) => withdraw(room, &args),
-            Command::Run(args) => execute(room, &state, &args, self.json),
+            Command::Run(args) => execute(room, at, &args, self.json),
             Command::Verify { receipt, root } => {
                 Ok(Printed::verified(&verify(&open_room(room)?, &receipt, root.as_deref(), now)?))
             }
             Command::Replay(args) => run_again(room, &state, &args),
             Command::Export(args) => export_approvals(room, &args),
             Command::Log(command) => log(room, &state, command),
-            Command::State(command) => remember(room, &state, command),
+            Command::State(command) => remember(room, at, command),
             Command::Show { file, rows } => Ok(Printed::table(&glovebox::preview(&file, rows)?)),
             Command::Try { agreement, units, seed } => {
                 Ok(Printed::rehearsal(&glovebox::rehearse(&open_room(room)?, &agreement, units, seed)?))
@@ -498,9 +502,9 @@ impl Cli {
             Command::Identify { list, ids, column, out } => {
                 Ok(Printed::identified(&glovebox::identify(&list, &ids, &column, &out)?))
             }
-            Command::Ledger(LedgerCommand::Show) => Ok(Printed::ledger(&open_ledger(&state)?.lines()?)),
+            Command::Ledger(LedgerCommand::Show) => Ok(Printed::ledger(&open_ledger(at)?.lines()?)),
             Command::Ledger(LedgerCommand::Quote { agreement }) => {
-                Ok(Printed::quote(&glovebox::quote(&open_room(room)?, &open_ledger(&state)?, &agreement)?))
+                Ok(Printed::quote(&glovebox::quote(&open_room(room)?, &open_ledger(at)?, &agreement)?))
             }
             Command::Codes => Ok(Printed::codes()),
             Command::Completions { shell } => {
@@ -728,7 +732,7 @@ fn log(room: &Path, state: &Path, command: LogCommand) -> anyhow::Result<Printed
     }
 }
 
-fn remember(room: &Path, state: &Path, command: StateCommand) -> anyhow::Result<Printed> {
+fn remember(room: &Path, state: StateAt<'_>, command: StateCommand) -> anyhow::Result<Printed> {
     let dir = open_room(room)?;
     let status = match command {
         StateCommand::Show => state_status(&dir, state)?,
@@ -751,7 +755,7 @@ fn threads(wanted: Option<u16>) -> anyhow::Result<usize> {
     }
 }
 
-fn execute(room: &Path, state: &Path, args: &RunArgs, json: bool) -> anyhow::Result<Printed> {
+fn execute(room: &Path, state: StateAt<'_>, args: &RunArgs, json: bool) -> anyhow::Result<Printed> {
     let key = load_key(args.key.as_deref().unwrap_or(&room.join("keys/runtime.pem")))?;
     let request = Request {
         room,
@@ -759,7 +763,8 @@ fn execute(room: &Path, state: &Path, args: &RunArgs, json: bool) -> anyhow::Res
         key: &key,
         threads: threads(args.threads)?,
         sort_memory_bytes: (args.sort_memory as usize) << 20,
-        state,
+        state: state.folder,
+        store: state.store,
         nonce: args.nonce.as_deref(),
         minutes: args.within,
         clock: Clock::System,

@@ -78,6 +78,7 @@ codes! {
     Usage = "USAGE" "the command line or the request is wrong",
     RoomInvalid = "ROOM_INVALID" "room.toml is missing, malformed or contradicts itself",
     ConnectionInvalid = "CONNECTION_INVALID" "a connection that a view names is missing on this host, malformed, another party's, or readable by others",
+    StoreInvalid = "STORE_INVALID" "the place of the ledger, or what says how to reach it, is malformed, missing, or readable by others",
     KeyExists = "KEY_EXISTS" "the key file or the person's key is there already",
     KeyUnknown = "KEY_UNKNOWN" "the runtime's key is not registered, so no one could verify its receipts",
         KeyUnreadable = "KEY_UNREADABLE" "a key cannot be read: a file is missing or of another form, or an agent does not answer",
@@ -169,6 +170,7 @@ codes! {
     Internal {
     HistoryFailed = "HISTORY_FAILED" "the host's history of earlier releases cannot be read or written",
     LedgerFailed = "LEDGER_FAILED" "the ledger cannot be read or written",
+    StoreUnreachable = "STORE_UNREACHABLE" "the server of the ledger cannot be reached, was lost, or does not let this host in",
     ReceiptFailed = "RECEIPT_FAILED" "the receipt could not be written",
     Internal = "INTERNAL" "an unexpected failure of this host",
     }

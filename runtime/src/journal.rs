@@ -27,7 +27,8 @@ pub(crate) use facts::{Facts, OpenRun};
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::Chain;
-use crate::privacy::{HostKey, Ledger};
+use crate::privacy::Ledger;
+use crate::state::State;
 
 /// The log's folder in a room.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -41,7 +42,7 @@ const TILE_BYTES_MAX: u64 = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct Journal {
     dir: Dir,
-    state: Dir,
+    state: State,
     anchor: AnchorFile,
     room: String,
     registry_sha256: String,
@@ -72,13 +73,13 @@ pub(crate) fn log_policy(registry: &Registry) -> Result<Policy> {
 }
 
 impl Journal {
-    /// The journal of the room of this registry. `state` is the folder of this host's anchors.
-    pub(crate) fn new(dir: &Dir, state: Dir, chain: &Chain) -> Result<Self> {
+    /// The journal of the room of this registry.
+    pub(crate) fn new(dir: &Dir, state: State, chain: &Chain) -> Result<Self> {
         let (registry, first) = (chain.current(), chain.first_sha256());
         Ok(Self {
             dir: dir.try_clone().map_err(|error| unwritable(&error))?,
-            state: state.try_clone().map_err(|error| unwritable(&error))?,
-            anchor: AnchorFile::new(state, registry.room(), first),
+            anchor: AnchorFile::new(state.try_clone_dir()?, registry.room(), first),
+            state,
             room: registry.room().into(),
             registry_sha256: first.into(),
             logs: keys_of(registry, |_| true)?,
@@ -89,7 +90,7 @@ impl Journal {
     pub(crate) fn hold(&self) -> Result<Held<'_>> {
         let lock = self.anchor.lock()?;
         let anchor = self.anchor.read()?.ok_or_else(|| self.unknown())?;
-        let ledger = Ledger::open(&self.state)?;
+        let ledger = self.state.ledger()?;
         let Some(log) = self.read_checkpoint()?.map(|signed| signed.checkpoint().clone()) else {
             if anchor.log.size > 0 {
                 let seen = anchor.log.size;
@@ -189,7 +190,7 @@ impl Journal {
     }
 
     fn anchor_of(&self, head: Head, facts: &Facts, adopted: u64) -> Result<Anchor> {
-        let ledger = Ledger::open(&self.state)?.head()?;
+        let ledger = self.state.ledger()?.head()?;
         Ok(Anchor::new(&self.room, &self.registry_sha256, head, facts.summary(), adopted, ledger))
     }
 
@@ -248,7 +249,7 @@ impl Journal {
         }
         let facts = self.recompute(&log)?;
         self.prepare_host()?;
-        let mut ledger = Ledger::open(&self.state)?;
+        let mut ledger = self.state.ledger()?;
         ledger.adopt(self.name(), &facts.all_charges())?;
         facts.check_ledger(&ledger.postings(self.name())?)?;
         let head = Head::new(log.size, &log.root);
@@ -259,12 +260,11 @@ impl Journal {
     /// A host that trusts its first room gets a ledger and a key of its own. One that has rooms already has had them, and
     /// new ones would be a fresh budget.
     fn prepare_host(&self) -> Result<()> {
-        let rooms = files::list(&self.state, ".", ".json").map_err(|error| unwritable(&error))?;
+        let rooms = files::list(&self.state.dir, ".", ".json").map_err(|error| unwritable(&error))?;
         if !rooms.is_empty() {
             return Ok(());
         }
-        HostKey::create(&self.state)?;
-        Ledger::create(&self.state)
+        self.state.begin()
     }
 
     /// Verifies the whole log against its checkpoint.

@@ -43,6 +43,7 @@ mod replay;
 mod room;
 mod show;
 mod signing;
+mod state;
 
 pub use agree::{Composed, Proposal, agree};
 pub use audit::{
@@ -78,10 +79,11 @@ pub use signing::{
     add_key, approve, change_key, identities, load_key, new_key, registry_status, renew_registry, revoke, set_auditor,
     set_quorum, set_witnesses, sign_registry,
 };
+pub use state::StateAt;
 
-/// Opens the budget ledger in the folder of this host's state.
-pub fn open_ledger(state: &std::path::Path) -> Result<Ledger> {
-    Ledger::open(&session::open_state(state)?)
+/// Opens the budget ledger of this host.
+pub fn open_ledger<'a>(state: impl Into<StateAt<'a>>) -> Result<Ledger> {
+    state::State::open(state.into())?.ledger()
 }
 
 /// Opens a room's folder. Every path below it is opened through the handle, and none leads out of it.

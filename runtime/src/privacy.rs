@@ -20,6 +20,7 @@ mod noise;
 mod pseudonym;
 mod reduce;
 mod setting;
+mod store;
 mod suppress;
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,8 @@ pub struct Request<'a> {
     pub sort_memory_bytes: usize,
     /// The folder of this host's anchors, outside of any room.
     pub state: &'a Path,
+    /// The server of the host's ledger, where it is not in that folder.
+    pub store: Option<&'a str>,
     /// Names the request; a second one of the same name is refused. By default it is random.
     pub nonce: Option<&'a str>,
     /// For how many minutes the run's principal may act.
@@ -124,8 +126,7 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
         session.certify(&approved)?;
         return destination::render(privacy::recalled(approved, &answer)?, &*session.setting()?, &mut noise);
     }
-    let ledger = session.ledger()?;
-    ledger.check(&privacy::charges(approved.agreement(), approved.manifest()))?;
+    session.ledger()?.check(&privacy::charges(approved.agreement(), approved.manifest()))?;
     let sandbox = session.sandbox(&approved, cores(request.threads))?;
 
     // 2. Provision: the budget is reserved; the run's own principal opens the agreed views; the budget is settled before
@@ -145,7 +146,7 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
 
     // 3. Sandbox: ask about one unit at a time. Nothing leaves yet.
     progress(Step::Sandbox);
-    let funded = privacy::charge(provisioned, &session.trace.run_id, &ledger)?;
+    let funded = privacy::charge(provisioned, &session.trace.run_id, &session.ledger()?)?;
     let (raw, figures) = sandbox::execute(sandbox, funded, &session.setting()?)?;
     session.keep_figures(figures);
 

@@ -1,6 +1,5 @@
 //! What a run holds besides its data: the room, the journal, the ledger, its principal, and what is known of it so far.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,6 @@ use glovebox_trust::keys::{PublicKey, Signer, SigningKey};
 use crate::clock::{self, Stopwatch};
 use crate::destination::{self, Delivered, RenderedResult, StagedResult};
 use crate::error::{Code, Fault, Result};
-use crate::files;
 use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
 use crate::journal::{Facts, Held, Journal, OpenRun};
 use crate::principal::{self, Decommission, End, Paid, Places, RunNames, RunPrincipal, Tenure};
@@ -29,6 +27,7 @@ use crate::receipt::{
 use crate::room::{Controls, Kind, begin_build_sha256, is_inner_path, sha256_hex};
 use crate::run::Request;
 use crate::sandbox::{Compiled, Figures, Grounds, Program, Sandbox, isa};
+use crate::state::{State, StateAt};
 
 const AGREEMENT_PATH_MAX: usize = 200;
 
@@ -39,7 +38,7 @@ pub(crate) struct Session<'a> {
     request: &'a Request<'a>,
     key: &'a SigningKey,
     public: PublicKey,
-    state: Dir,
+    state: State,
     /// None where the registry cannot be read: then the gate refuses, and the receipt cannot be logged.
     desk: Result<Rc<Desk>>,
     principal: Option<RunPrincipal>,
@@ -95,11 +94,10 @@ impl<'a> Session<'a> {
         let public = request.key.public();
         let chain = gate::read_room(&dir).and_then(|room| Chain::read(&dir, &room.id));
         let runtime = gate::runtime_of(chain.as_ref().ok(), &public)?;
-        let state = open_state(request.state)?;
+        let state = State::open(StateAt { folder: request.state, store: request.store })?;
         let desk = chain.and_then(|chain| {
             let runtime = runtime.ok_or_else(|| Fault::new(Code::KeyUnknown, "there is no registry", "make one"))?;
-            let state = state.try_clone().map_err(|error| no_state(request.state, &error))?;
-            Ok(Rc::new(Desk { journal: Journal::new(&dir, state, &chain)?, runtime }))
+            Ok(Rc::new(Desk { journal: Journal::new(&dir, state.try_clone()?, &chain)?, runtime }))
         });
         let seed = random.bytes();
         let (key, principal, began, affairs) = (request.key, None, Stopwatch::start(), None);
@@ -108,7 +106,7 @@ impl<'a> Session<'a> {
 
     /// The host's budget ledger.
     pub(crate) fn ledger(&self) -> Result<Ledger> {
-        Ledger::open(&self.state)
+        self.state.ledger()
     }
 
     /// The room and the host's connections, for a look at what the views' sources are.
@@ -118,8 +116,7 @@ impl<'a> Session<'a> {
 
     /// Workers for the question, and which walls stand around them.
     pub(crate) fn sandbox(&mut self, approved: &Approved, workers: usize) -> Result<Sandbox> {
-        let state = self.state.try_clone().map_err(|error| no_state(self.request.state, &error))?;
-        let compiled = Compiled::of(state, HostKey::open(&self.state)?);
+        let compiled = Compiled::of(self.state.try_clone_dir()?, HostKey::open(&self.state.dir)?);
         let program = self.request.worker.map_or_else(Program::this, Program::at);
         // No worker computes for longer than its run may last.
         let worker_seconds = u64::from(self.request.minutes) * 60;
@@ -143,7 +140,7 @@ impl<'a> Session<'a> {
     /// Looks whether the same question was answered on the same data under the same terms: then that is the answer.
     pub(crate) fn recall(&mut self, approved: &Approved, snapshot: &Snapshot) -> Result<Option<StoredAnswer>> {
         let agreement = approved.agreement();
-        let host = HostKey::open(&self.state)?;
+        let host = HostKey::open(&self.state.dir)?;
         let question = question_name(approved, snapshot);
         let answer = self.ledger()?.answer(&question)?;
         self.trace.repeat_of = answer.as_ref().map(|answer| answer.run_id.clone());
@@ -189,7 +186,7 @@ impl<'a> Session<'a> {
         held.writer(self.key)?;
         let mut ledger = self.ledger()?;
         if !is_repeat && privacy::keeps_history(agreement) {
-            History::open(&self.state)?.check_whole(&ledger.records_of_contributors()?)?;
+            History::whole(&self.state.dir, &ledger)?;
         }
         let room = desk.journal.name();
         if !is_repeat {
@@ -232,11 +229,15 @@ impl<'a> Session<'a> {
     /// Settles what is reserved, durably, before the first row is looked at: from here on whatever happens may depend on
     /// one unit. It is never given back.
     pub(crate) fn begin_to_read(&mut self) -> Result<()> {
-        if !self.trace.has_read {
-            self.ledger()?.commit(self.room_name()?, &self.trace.run_id)?;
-            self.trace.has_read = true;
+        if self.trace.has_read {
+            return Ok(());
         }
-        Ok(())
+        let mut ledger = self.ledger()?;
+        let committed = ledger.commit(self.room_name()?, &self.trace.run_id);
+        // Where the answer was lost, the commit may have come through: then nothing is given back either.
+        let is_unknown = committed.as_ref().is_err_and(|fault| fault.code() == Code::StoreUnreachable);
+        self.trace.has_read = committed.is_ok() || is_unknown;
+        committed
     }
 
     /// Gives back what was reserved where no row was read.
@@ -325,7 +326,11 @@ impl<'a> Session<'a> {
         let is_the_hosts = |fault: &Fault| {
             matches!(
                 fault.code(),
-                Code::DestinationExists | Code::DestinationFailed | Code::LedgerFailed | Code::HistoryFailed
+                Code::DestinationExists
+                    | Code::DestinationFailed
+                    | Code::LedgerFailed
+                    | Code::StoreUnreachable
+                    | Code::HistoryFailed
             )
         };
         let fault = match outcome {
@@ -378,11 +383,8 @@ impl<'a> Session<'a> {
         let (run, lineages) = (self.trace.run_id.clone(), affairs.lineages.clone());
         let sets = std::mem::take(&mut answer.sets);
         let release = Release::new(run, affairs.recipient.clone(), affairs.kind, lineages, sets);
-        let known = Ledger::open(&self.state)?.records_of_contributors()?;
-        let history = History::open(&self.state)?;
-        history.check_whole(&known)?;
-        history.check(&release, affairs.controls.min_sym_diff.into())?;
-        answer.sets_sha256 = Some(history.record(&release)?);
+        let (history, ledger) = (History::open(&self.state.dir)?, self.state.ledger()?);
+        answer.sets_sha256 = Some(history.admit(&release, affairs.controls.min_sym_diff.into(), &ledger)?);
         Ok(())
     }
 
@@ -393,7 +395,7 @@ impl<'a> Session<'a> {
         let Some(answer) = affairs.answer.take() else { return Ok(()) };
         let (question, sets_sha256) = (affairs.question.as_str(), answer.sets_sha256.as_deref());
         let kept = Kept { question, answer: &answer.bytes, sets_sha256 };
-        Ledger::open(&self.state)?.release(&room, &self.trace.run_id, &kept)
+        self.state.ledger()?.release(&room, &self.trace.run_id, &kept)
     }
 
     /// Seals exact figures, the seed, and why there is no result, to the room's auditor. Where there is none, they are
@@ -475,21 +477,6 @@ fn inquiry<'a>(
     facts: &'a Facts,
 ) -> Inquiry<'a> {
     Inquiry { dir, folder, now, runtime, facts }
-}
-
-/// Opens the folder of this host's anchors, and makes it where it is missing.
-pub(crate) fn open_state(path: &std::path::Path) -> Result<Dir> {
-    // It holds what was released and the secret that names units: no one else's to read.
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.and_then(|()| files::open_dir(path)).map_err(|error| no_state(path, &error))
-}
-
-fn no_state(path: &std::path::Path, error: &std::io::Error) -> Fault {
-    Fault::new(
-        Code::StateMissing,
-        format!("cannot open {}, the folder of this host's state: {error}", path.display()),
-        "name another folder with --state",
-    )
 }
 
 /// What makes two runs one question: the code, what it is asked, of which data, and under which terms. A list is another

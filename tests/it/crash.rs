@@ -494,6 +494,7 @@ fn ask(room: &Fixture, agreement: &str, nonce: Option<&str>, at: DateTime<Utc>) 
         threads: 1,
         sort_memory_bytes: 64 << 20,
         state: &state,
+        store: None,
         nonce,
         minutes: 60,
         clock: Clock::Fixed(at),

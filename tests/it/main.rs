@@ -33,6 +33,7 @@ mod repeat;
 mod sandbox;
 mod shares;
 mod sources;
+mod stores;
 mod tidy;
 mod trust;
 mod worker;

@@ -5,6 +5,7 @@
 
 pub(crate) mod data;
 pub(crate) mod forge;
+pub(crate) mod ledger_server;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -278,6 +279,7 @@ impl Fixture {
             threads: 1,
             sort_memory_bytes: 64 << 20,
             state: &self.state(),
+            store: None,
             nonce: None,
             minutes: 60,
             clock,

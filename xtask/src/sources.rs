@@ -1,8 +1,8 @@
-//! Builds the reader of sources and puts it beside `glovebox`, and installs the programs that its tests use: those that
-//! write tables, and PostgreSQL.
+//! Builds the reader of sources and the keeper of ledgers on servers, puts them beside `glovebox`, and installs the
+//! programs that their tests use: those that write tables, and PostgreSQL.
 //!
-//! The reader is a workspace of its own, so its build knows nothing of the program that starts it; where one looks for
-//! the other is beside it.
+//! They are a workspace of their own, so its build knows nothing of the program that starts them; where one looks for
+//! the others is beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,24 +12,25 @@ use anyhow::{Context, Result};
 use crate::cargo::cargo;
 use crate::interop::tools;
 
-/// The name of the program.
-const PROGRAM: &str = "glovebox-source";
+/// The names of the programs.
+const PROGRAMS: [&str; 2] = ["glovebox-source", "glovebox-store"];
 
 /// Delta's own writer, and Arrow's reader.
 const PYTHON: [&str; 2] = ["deltalake==1.6.6", "pyarrow==26.0.1"];
 
-/// Where the reader is built.
+/// Where they are built.
 pub(crate) fn target(root: &Path) -> PathBuf {
     root.join("target/sources")
 }
 
-/// Afterwards the reader lies beside `glovebox`, Python in `target/sources/venv`, and Debian's PostgreSQL where Debian
-/// puts it.
+/// Afterwards they lie beside `glovebox`, Python in `target/sources/venv`, and Debian's PostgreSQL where Debian puts it.
 pub(crate) fn build(root: &Path) -> Result<()> {
     let target = target(root);
-    cargo(&root.join("sources"), &["build", "--quiet", "--locked"], &[("CARGO_TARGET_DIR", &target)])?;
+    cargo(&root.join("sources"), &["build", "--workspace", "--quiet", "--locked"], &[("CARGO_TARGET_DIR", &target)])?;
     let programs = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    install(&target.join("debug").join(PROGRAM), &programs.join("debug").join(PROGRAM))?;
+    for name in PROGRAMS {
+        install(&target.join("debug").join(name), &programs.join("debug").join(name))?;
+    }
     tools::package("postgresql", Path::new("/usr/lib/postgresql"))?;
     tools::python(&target.join("venv"), &PYTHON, &[])
 }

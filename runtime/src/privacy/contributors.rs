@@ -9,7 +9,7 @@
 //!
 //! Each run is one file, written whole and durable before its numbers leave. A file that is not exactly what was written
 //! stops every run until it is restored: a history that forgets would allow what it is there to refuse. One earlier file
-//! is in memory at a time.
+//! is in memory at a time. Hosts that have a ledger in common have their records there as well, and each keeps copies.
 
 mod digests;
 mod record;
@@ -18,11 +18,13 @@ use std::fmt;
 use std::io;
 
 use cap_std::fs::Dir;
+use glovebox_source_protocol::store::RecordName;
 use serde::{Deserialize, Serialize};
 
 use self::digests::difference_below;
 pub(crate) use self::digests::{Digester, Digests, marked};
 use self::record::Record;
+use super::ledger::Ledger;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 
@@ -170,6 +172,51 @@ impl History {
         locked().map_err(|error: io::Error| unusable(FOLDER, &error))
     }
 
+    /// Opens the history of all hosts of the ledger, if none of what must be there is missing.
+    pub(crate) fn whole(state: &Dir, ledger: &Ledger) -> Result<Self> {
+        let history = Self::open(state)?;
+        history.catch_up(ledger)?;
+        Ok(history)
+    }
+
+    /// Writes down what is released unless a set of it is almost one that was released before: of two hosts that do so at
+    /// once, one compares with the other's. Returns the record's SHA-256.
+    pub(crate) fn admit(&self, release: &Release, limit: u64, ledger: &Ledger) -> Result<String, Denial> {
+        loop {
+            let common = self.catch_up(ledger)?;
+            self.check(release, limit)?;
+            match common {
+                Some(known) if !share(release, known, ledger)? => {}
+                _ => return Ok(self.record(release)?),
+            }
+        }
+    }
+
+    /// Brings the records of other hosts, and refuses a history that lacks a record which the ledger knows. Returns how
+    /// many records hosts have in common, if they have any.
+    fn catch_up(&self, ledger: &Ledger) -> Result<Option<u64>> {
+        let common = ledger.records()?;
+        common.iter().flatten().try_for_each(|name| self.bring(name, ledger))?;
+        let names = common.iter().flatten().map(|name| (name.run.clone(), name.sha256.clone()));
+        let known: Vec<_> = ledger.records_of_contributors()?.into_iter().chain(names).collect();
+        self.check_whole(&known)?;
+        Ok(common.map(|common| common.len() as u64))
+    }
+
+    /// A copy of another host's record, once it is found to be what was written.
+    fn bring(&self, name: &RecordName, ledger: &Ledger) -> Result<()> {
+        let path = path_of(&name.run)?;
+        if self.state.exists(&path) {
+            return Ok(());
+        }
+        let bytes = ledger.record(&name.run)?.unwrap_or_default();
+        let record = Record::parse(bytes.clone()).map_err(|error| unusable(&path, &error))?;
+        if data_encoding::HEXLOWER.encode(&record.sha256()) != name.sha256 {
+            return Err(unusable(&path, &io::Error::other("the ledger's server has another one")));
+        }
+        files::write(&self.state, &path, &bytes, Existing::Refuse).map_err(|error| unusable(&path, &error))
+    }
+
     /// Refuses a release of which a set is almost one that was released before from a shared lineage.
     pub(crate) fn check(&self, release: &Release, limit: u64) -> Result<(), Denial> {
         check_against_itself(release, limit)?;
@@ -185,12 +232,10 @@ impl History {
     /// Writes down what is released, durably. To be called before anything leaves. Returns the record's SHA-256, by
     /// which the ledger knows it.
     pub(crate) fn record(&self, release: &Release) -> Result<String> {
-        let path = format!("{FOLDER}/{}{ENDING}", release.run);
+        let path = path_of(&release.run)?;
         let mut sha256 = [0; 32];
-        let written = check_name(&release.run).and_then(|()| {
-            let fill = |file: &mut _| record::write(release, file).map(|hash| sha256 = hash);
-            files::write_with(&self.state, &path, Existing::Refuse, fill)
-        });
+        let fill = |file: &mut _| record::write(release, file).map(|hash| sha256 = hash);
+        let written = files::write_with(&self.state, &path, Existing::Refuse, fill);
         written.map_err(|error| unusable(&path, &error))?;
         Ok(data_encoding::HEXLOWER.encode(&sha256))
     }
@@ -217,14 +262,21 @@ impl History {
     }
 }
 
+/// Gives the other hosts a record, if they still have so many. Says whether it did.
+fn share(release: &Release, known: u64, ledger: &Ledger) -> Result<bool> {
+    let mut bytes = Vec::new();
+    let sha256 = record::write(release, &mut bytes).map_err(|error| unusable(&release.run, &error))?;
+    let name = RecordName { run: release.run.clone(), sha256: data_encoding::HEXLOWER.encode(&sha256) };
+    ledger.keep(known, &name, &bytes)
+}
+
 /// A run's id becomes a file's name.
-fn check_name(run: &str) -> io::Result<()> {
+fn path_of(run: &str) -> Result<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if (1..=128).contains(&run.len()) && run.bytes().all(is_plain) {
-        Ok(())
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not an id of a run"))
+        return Ok(format!("{FOLDER}/{run}{ENDING}"));
     }
+    Err(unusable(FOLDER, &io::Error::new(io::ErrorKind::InvalidInput, "not an id of a run")))
 }
 
 fn check_against_itself(release: &Release, limit: u64) -> Result<(), Denial> {

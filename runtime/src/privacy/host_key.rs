@@ -62,6 +62,11 @@ impl HostKey {
         mac.finalize()
     }
 
+    /// By which hosts of one ledger find that they have the same secret.
+    pub(super) fn fingerprint(&self) -> String {
+        data_encoding::HEXLOWER.encode(&Keyed::derive(&self.0, "glovebox hosts of one ledger v1", []))
+    }
+
     pub(super) fn digester(&self) -> Digester {
         Digester::new(&self.0)
     }

@@ -1,26 +1,26 @@
 //! The budget ledger of a host: what each owner's data has told so far, to all recipients and from all rooms together.
 //!
-//! It lies in the host's state folder, not in a room, so that two rooms over the same data share it and nobody who can
-//! write to a room can write to it. Entries are only ever added, each with the hash of the one before, and every change
-//! is one immediate transaction, synced to disk before it returns: a run's amount is reserved before a row is read,
-//! committed before a unit is shown to a question, and nothing is released before that. What is reserved counts as
-//! spent: a process that is killed in between has told something, perhaps.
+//! It lies in the host's state folder, or on a server that hosts have in common, and not in a room: so two rooms over the
+//! same data share it, and nobody who can write to a room can write to it. Entries are only ever added, each with the
+//! hash of the one before. A change is decided on the entries as they are, added only if no other was added meanwhile, and
+//! durable before it returns: a run's amount is reserved before a row is read, committed before a unit is shown to a
+//! question, and nothing is released before that. What is reserved counts as spent: a process that is killed in between
+//! has told something, perhaps.
 
 use std::collections::HashSet;
-use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use cap_std::fs::Dir;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+use glovebox_source_protocol::store::{RecordName, Row};
 use serde::{Deserialize, Serialize};
 
 use super::accountant::{Curve, Filter};
 use super::mechanism::{Cost, as_micros, femtos};
+use super::store::{self, Store};
 use crate::error::{Code, Fault, Result};
 use crate::room::{Controls, Delta, Epsilon, sha256_hex};
 
-/// The ledger's file in the state folder.
-const LEDGER_FILE: &str = "ledger.sqlite";
+/// How often a change begins anew because someone else was first. Of those who race one always comes through.
+const ATTEMPTS: usize = 10_000;
 
 /// What an account may spend in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,36 +201,19 @@ enum State {
 
 /// An open ledger.
 #[derive(Debug)]
-pub struct Ledger(Connection);
-
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS entry (
-        number INTEGER PRIMARY KEY,
-        text TEXT NOT NULL,
-        sha256 TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE IF NOT EXISTS answer (
-        key TEXT PRIMARY KEY,
-        run TEXT NOT NULL,
-        bytes BLOB NOT NULL
-    ) STRICT;";
+pub struct Ledger(Box<dyn Store>);
 
 impl Ledger {
-    /// Makes the ledger of a host that has none.
-    pub(crate) fn create(state: &Dir) -> Result<()> {
-        let connection = connect(state, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-        connection.execute_batch(SCHEMA).map_err(failed)
+    /// Makes the ledger of a host that has none, and the host's key. `place` names a server; without one it is in the
+    /// folder.
+    pub(crate) fn create(state: &Dir, place: Option<&str>) -> Result<()> {
+        store::create(state, place)
     }
 
     /// Opens the ledger of a host and checks its chain. A host whose ledger is gone has no budget: an empty one would be
     /// a fresh one.
-    pub(crate) fn open(state: &Dir) -> Result<Self> {
-        let connection = connect(state, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('entry', 'answer')";
-        if connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(failed)? != 2 {
-            return Err(no_ledger("holds no accounts"));
-        }
-        let ledger = Self(connection);
+    pub(crate) fn open(state: &Dir, place: Option<&str>) -> Result<Self> {
+        let ledger = Self(store::open(state, place)?);
         ledger.entries()?;
         Ok(ledger)
     }
@@ -249,20 +232,19 @@ impl Ledger {
 
     /// Reserves a run's amounts on all accounts or none, durably, before a row is read.
     pub(crate) fn reserve(&mut self, room: &str, run_id: &str, charges: &[Charge]) -> Result<()> {
-        let transaction = begin(&mut self.0)?;
-        let entries = read_entries(&transaction)?;
-        if entries.iter().any(|entry| entry.run_id == run_id) {
-            return Err(damaged(&format!("run {run_id} has been charged before")));
-        }
-        check_affordable(&entries, charges)?;
-        let entry = Entry::new(room, run_id, State::Reserved);
-        append(&transaction, &Entry { charges: charges.to_vec(), ..entry })?;
-        transaction.commit().map_err(failed)
+        let reserved = Entry { charges: charges.to_vec(), ..Entry::new(room, run_id, State::Reserved) };
+        self.change(None, |entries| {
+            if entries.iter().any(|entry| entry.run_id == run_id) {
+                return Err(damaged(&format!("run {run_id} has been charged before")));
+            }
+            check_affordable(entries, charges)?;
+            Ok(vec![reserved.clone()])
+        })
     }
 
     /// Settles what is reserved, durably, before a unit is shown to a question. It is never given back from here on.
     pub(crate) fn commit(&mut self, room: &str, run_id: &str) -> Result<()> {
-        self.follow(&Entry::new(room, run_id, State::Committed), State::Reserved, |_| Ok(()))
+        self.follow(&Entry::new(room, run_id, State::Committed), State::Reserved, None)
     }
 
     /// Whether a run's amounts are settled.
@@ -272,7 +254,7 @@ impl Ledger {
 
     /// Gives back what a run has reserved that ended before it read a row.
     pub(crate) fn cancel(&mut self, room: &str, run_id: &str) -> Result<()> {
-        self.follow(&Entry::new(room, run_id, State::Cancelled), State::Reserved, |_| Ok(()))
+        self.follow(&Entry::new(room, run_id, State::Cancelled), State::Reserved, None)
     }
 
     /// Keeps a run's answer under the name of its question, durably, before it leaves.
@@ -283,10 +265,7 @@ impl Ledger {
             sets_sha256: release.sets_sha256.map(str::to_owned),
             ..Entry::new(room, run_id, State::Released)
         };
-        self.follow(&entry, State::Committed, |transaction| {
-            let insert = "INSERT OR IGNORE INTO answer VALUES (?1, ?2, ?3)";
-            transaction.execute(insert, params![release.question, run_id, release.answer]).map_err(failed).map(drop)
-        })
+        self.follow(&entry, State::Committed, Some(release))
     }
 
     /// The records of contributors that there must be: of run and SHA-256.
@@ -295,26 +274,61 @@ impl Ledger {
         Ok(entries.filter_map(|entry| Some((entry.run_id, entry.sets_sha256?))).collect())
     }
 
+    /// The records of contributors that the ledger's hosts have in common, in order; none of a ledger of one host.
+    pub(super) fn records(&self) -> Result<Option<Vec<RecordName>>> {
+        self.0.records()
+    }
+
+    /// One of these records.
+    pub(super) fn record(&self, run: &str) -> Result<Option<Vec<u8>>> {
+        self.0.record(run)
+    }
+
+    /// Adds such a record, durably, if there are still just so many: whoever compared with those must compare again with
+    /// more. Says whether it was added.
+    pub(super) fn keep(&self, after: u64, name: &RecordName, bytes: &[u8]) -> Result<bool> {
+        self.0.keep(after, name, bytes)
+    }
+
     /// Adds an entry that may only follow on one of another state.
-    fn follow(&mut self, entry: &Entry, after: State, also: impl Fn(&Transaction<'_>) -> Result<()>) -> Result<()> {
-        let transaction = begin(&mut self.0)?;
-        let last = read_entries(&transaction)?.into_iter().rfind(|known| known.run_id == entry.run_id);
-        if last.is_none_or(|last| last.state != after || last.room != entry.room) {
-            return Err(damaged(&format!("run {} is not where it must be in the ledger", entry.run_id)));
+    fn follow(&mut self, entry: &Entry, after: State, kept: Option<&Kept<'_>>) -> Result<()> {
+        self.change(kept.map(|kept| (entry.run_id.as_str(), kept)), |entries| {
+            let last = entries.iter().rfind(|known| known.run_id == entry.run_id);
+            if last.is_none_or(|last| last.state != after || last.room != entry.room) {
+                return Err(damaged(&format!("run {} is not where it must be in the ledger", entry.run_id)));
+            }
+            Ok(vec![entry.clone()])
+        })
+    }
+
+    /// Adds what follows from the entries that there are, all of it or nothing, and begins anew where someone else has
+    /// added to them meanwhile.
+    fn change(
+        &mut self,
+        answer: Option<(&str, &Kept<'_>)>,
+        make: impl Fn(&[Entry]) -> Result<Vec<Entry>>,
+    ) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let (entries, head) = self.read()?;
+            let rows = chain(&head, &make(&entries)?)?;
+            let Some(first) = rows.first() else { return Ok(()) };
+            match self.0.append(&head, &rows, answer) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // The commit may have come through, and only its answer not.
+                Err(lost) if lost.code() == Code::StoreUnreachable => {
+                    let is_there = self.0.rows(first.number).is_ok_and(|there| there.starts_with(&rows));
+                    return if is_there { Ok(()) } else { Err(lost) };
+                }
+                Err(fault) => return Err(fault),
+            }
         }
-        also(&transaction)?;
-        append(&transaction, entry)?;
-        transaction.commit().map_err(failed)
+        Err(damaged("others are always first, or its head is not that of its entries"))
     }
 
     /// The answer that was released to the same question before.
     pub(crate) fn answer(&self, key: &str) -> Result<Option<StoredAnswer>> {
-        let query = "SELECT run, bytes FROM answer WHERE key = ?1";
-        let row = self.0.query_row(query, [key], |row| Ok(StoredAnswer { run_id: row.get(0)?, bytes: row.get(1)? }));
-        let stored = match row {
-            Err(rusqlite::Error::QueryReturnedNoRows) => return Ok(None),
-            other => other.map_err(failed)?,
-        };
+        let Some(stored) = self.0.answer(key)? else { return Ok(None) };
         let digest = sha256_hex(&stored.bytes);
         let is_its = |entry: &Entry| {
             entry.run_id == stored.run_id
@@ -329,10 +343,7 @@ impl Ledger {
 
     /// How long the ledger is, and what it comes to.
     pub(crate) fn head(&self) -> Result<LedgerHead> {
-        let query = "SELECT count(*), coalesce((SELECT sha256 FROM entry ORDER BY number DESC LIMIT 1), '') FROM entry";
-        let head = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?));
-        let (entries, sha256) = self.0.query_row(query, [], head).map_err(failed)?;
-        Ok(LedgerHead { entries: entries.unsigned_abs(), sha256 })
+        self.0.head()
     }
 
     /// Whether the ledger still has what it had when its head was that.
@@ -340,11 +351,8 @@ impl Ledger {
         if head.entries == 0 {
             return Ok(head.sha256.is_empty());
         }
-        let query = "SELECT sha256 FROM entry WHERE number = ?1";
-        match self.0.query_row(query, [head.entries.cast_signed()], |row| row.get::<_, String>(0)) {
-            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(false),
-            other => Ok(other.map_err(failed)? == head.sha256),
-        }
+        let first = self.0.rows(head.entries)?.into_iter().next();
+        Ok(first.is_some_and(|row| (row.number, row.sha256) == (head.entries, head.sha256.clone())))
     }
 
     /// Every charge of a room's runs that was not given back, by run and account.
@@ -381,21 +389,33 @@ impl Ledger {
 
     /// Takes in the charges that a room's log has and this ledger has not: for a room that has run elsewhere.
     pub(crate) fn adopt(&mut self, room: &str, charged: &[(String, Vec<Charge>)]) -> Result<()> {
-        let transaction = begin(&mut self.0)?;
-        let known = read_entries(&transaction)?;
-        for (run_id, charges) in charged {
-            if known.iter().any(|entry| entry.run_id == *run_id) {
-                continue;
-            }
-            let reserved = Entry { charges: charges.clone(), ..Entry::new(room, run_id, State::Reserved) };
-            append(&transaction, &reserved)?;
-            append(&transaction, &Entry::new(room, run_id, State::Committed))?;
-        }
-        transaction.commit().map_err(failed)
+        self.change(None, |known| {
+            let is_new = |run_id: &String| known.iter().all(|entry| entry.run_id != *run_id);
+            let new = charged.iter().filter(|(run_id, _)| is_new(run_id));
+            let entries = new.flat_map(|(run_id, charges)| {
+                let reserved = Entry { charges: charges.clone(), ..Entry::new(room, run_id, State::Reserved) };
+                [reserved, Entry::new(room, run_id, State::Committed)]
+            });
+            Ok(entries.collect())
+        })
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
-        read_entries(&self.0)
+        self.read().map(|(entries, _)| entries)
+    }
+
+    /// All entries, if each is the one that was written after the one before it, and what they come to.
+    fn read(&self) -> Result<(Vec<Entry>, LedgerHead)> {
+        let mut entries = Vec::new();
+        let mut head = LedgerHead { entries: 0, sha256: String::new() };
+        for Row { number, text, sha256 } in self.0.rows(1)? {
+            if number != head.entries + 1 || chained(&head.sha256, &text) != sha256 {
+                return Err(damaged(&format!("entry {number} does not follow on the one before it")));
+            }
+            entries.push(serde_json::from_str(&text).map_err(|error| damaged(&error.to_string()))?);
+            head = LedgerHead { entries: number, sha256 };
+        }
+        Ok((entries, head))
     }
 }
 
@@ -427,40 +447,16 @@ fn check_affordable(entries: &[Entry], charges: &[Charge]) -> Result<()> {
     })
 }
 
-fn begin(connection: &mut Connection) -> Result<Transaction<'_>> {
-    connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)
-}
-
-/// All entries, if each is the one that was written after the one before it.
-fn read_entries(connection: &Connection) -> Result<Vec<Entry>> {
-    let mut query = connection.prepare("SELECT number, text, sha256 FROM entry ORDER BY number").map_err(failed)?;
-    let rows = query
-        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
-        .map_err(failed)?;
-    let mut entries = Vec::new();
-    let mut before = String::new();
-    for row in rows {
-        let (number, text, sha256) = row.map_err(failed)?;
-        let is_next = usize::try_from(number).is_ok_and(|number| number == entries.len() + 1);
-        if !is_next || chained(&before, &text) != sha256 {
-            return Err(damaged(&format!("entry {number} does not follow on the one before it")));
-        }
-        entries.push(serde_json::from_str(&text).map_err(|error| damaged(&error.to_string()))?);
-        before = sha256;
-    }
-    Ok(entries)
-}
-
-fn append(connection: &Connection, entry: &Entry) -> Result<()> {
-    let text = serde_json::to_string(entry).map_err(|error| damaged(&error.to_string()))?;
-    let last = "SELECT number, sha256 FROM entry ORDER BY number DESC LIMIT 1";
-    let last = connection.query_row(last, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));
-    let (number, before) = match last {
-        Err(rusqlite::Error::QueryReturnedNoRows) => (0, String::new()),
-        other => other.map_err(failed)?,
+/// Entries as they are kept after that head.
+fn chain(head: &LedgerHead, entries: &[Entry]) -> Result<Vec<Row>> {
+    let (mut number, mut before) = (head.entries, head.sha256.clone());
+    let row = |entry: &Entry| {
+        let text = serde_json::to_string(entry).map_err(|error| damaged(&error.to_string()))?;
+        number += 1;
+        before = chained(&before, &text);
+        Ok(Row { number, text, sha256: before.clone() })
     };
-    let insert = "INSERT INTO entry VALUES (?1, ?2, ?3)";
-    connection.execute(insert, params![number + 1, text, chained(&before, &text)]).map_err(failed).map(drop)
+    entries.iter().map(row).collect()
 }
 
 /// SHA-256 over the hash before, a line break, and the entry's text.
@@ -468,35 +464,10 @@ fn chained(before: &str, text: &str) -> String {
     sha256_hex(format!("{before}\n{text}").as_bytes())
 }
 
-/// Opens the file through the folder's handle: a path could name another folder by now.
-fn connect(dir: &Dir, access: OpenFlags) -> Result<Connection> {
-    match dir.symlink_metadata(LEDGER_FILE) {
-        Ok(ledger) if ledger.is_file() => {}
-        Ok(_) => return Err(no_ledger("is not a regular file")),
-        Err(_) if access.contains(OpenFlags::SQLITE_OPEN_CREATE) => {}
-        Err(error) => return Err(no_ledger(&format!("cannot be opened: {error}"))),
-    }
-    let path = format!("/proc/self/fd/{}/{LEDGER_FILE}", dir.as_raw_fd());
-    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
-    connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-    // Without FULL a power loss could forget the last entries.
-    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    Ok(connection)
-}
-
-fn no_ledger(why: &str) -> Fault {
-    Fault::new(
-        Code::LedgerFailed,
-        format!("{LEDGER_FILE} of this host's state {why}"),
-        "restore the host's own ledger; a host gets one when it trusts its first room",
-    )
-}
-
 fn damaged(why: &str) -> Fault {
     Fault::new(
         Code::LedgerFailed,
-        format!("{LEDGER_FILE}: {why}"),
+        format!("the ledger: {why}"),
         "restore the host's own ledger as it was; what it had spent cannot be known without it",
     )
 }
@@ -527,192 +498,5 @@ fn exhausted(charge: &Charge, spent: &Spent) -> Fault {
     )
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-fn failed(error: rusqlite::Error) -> Fault {
-    Fault::new(
-        Code::LedgerFailed,
-        format!("{LEDGER_FILE}: {error}"),
-        "keep the host's state on a local disk with space left, and restore the ledger if it is damaged",
-    )
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::accountant::Loss;
-    use super::*;
-
-    /// Without delta there is no other way to add up than adding.
-    fn charge(epsilon: u64, lifetime: u64) -> Charge {
-        let cost = Cost {
-            epsilon_micros: Epsilon::from_micros(epsilon),
-            delta_femtos: Delta::default(),
-            key_delta_femtos: Delta::default(),
-            losses: vec![Loss::Pure { epsilon_micros: epsilon }],
-            bits_per_id: 0,
-        };
-        let lifetime =
-            Lifetime { epsilon_micros: Epsilon::from_micros(lifetime), delta_femtos: Delta::default(), bits_per_id: 0 };
-        Charge { account: "retailer, per household".into(), cost, lifetime }
-    }
-
-    fn kept(answer: &[u8]) -> Kept<'_> {
-        Kept { question: "key", answer, sets_sha256: None }
-    }
-
-    fn new_ledger(state: &tempfile::TempDir) -> Ledger {
-        let dir = crate::open_room(state.path()).unwrap();
-        Ledger::create(&dir).unwrap();
-        Ledger::open(&dir).unwrap()
-    }
-
-    #[test]
-    fn a_ledger_that_is_gone_or_emptied_is_no_fresh_budget() {
-        let state = tempfile::tempdir().unwrap();
-        let dir = crate::open_room(state.path()).unwrap();
-        assert_eq!(Ledger::open(&dir).unwrap_err().code(), Code::LedgerFailed);
-        dir.write(LEDGER_FILE, b"").unwrap();
-        assert_eq!(Ledger::open(&dir).unwrap_err().code(), Code::LedgerFailed);
-        dir.remove_file(LEDGER_FILE).unwrap();
-        dir.create("elsewhere").unwrap();
-        dir.symlink("elsewhere", LEDGER_FILE).unwrap();
-        assert_eq!(Ledger::open(&dir).unwrap_err().code(), Code::LedgerFailed);
-    }
-
-    fn spent(ledger: &Ledger) -> u64 {
-        ledger.lines().unwrap().iter().map(|line| line.epsilon_micros.micros()).sum()
-    }
-
-    #[test]
-    fn a_reservation_outlives_the_process_and_counts_as_spent() {
-        let state = tempfile::tempdir().unwrap();
-        new_ledger(&state).reserve("room", "run-1", &[charge(400, 1_000)]).unwrap();
-        let mut ledger = new_ledger(&state);
-        assert_eq!(spent(&ledger), 400);
-        ledger.reserve("other room", "run-2", &[charge(600, 1_000)]).unwrap();
-        let fault = ledger.reserve("room", "run-3", &[charge(1, 1_000)]).unwrap_err();
-        assert_eq!((fault.code(), spent(&ledger)), (Code::BudgetExhausted, 1_000));
-    }
-
-    #[test]
-    fn only_what_is_not_committed_is_given_back() {
-        let state = tempfile::tempdir().unwrap();
-        let mut ledger = new_ledger(&state);
-        ledger.reserve("room", "run-1", &[charge(400, 1_000)]).unwrap();
-        ledger.cancel("room", "run-1").unwrap();
-        assert_eq!(spent(&ledger), 0);
-        ledger.reserve("room", "run-2", &[charge(400, 1_000)]).unwrap();
-        ledger.commit("room", "run-2").unwrap();
-        assert!(ledger.cancel("room", "run-2").is_err());
-        assert!(ledger.commit("room", "run-2").is_err(), "a run is committed once");
-        assert!(ledger.release("room", "run-1", &kept(b"answer")).is_err(), "a cancelled run releases nothing");
-        assert!(ledger.commit("room", "run-3").is_err(), "what is not reserved cannot be committed");
-        assert_eq!(spent(&ledger), 400);
-    }
-
-    #[test]
-    fn all_accounts_are_charged_or_none() {
-        let state = tempfile::tempdir().unwrap();
-        let mut ledger = new_ledger(&state);
-        let poor = Charge { account: "other, per household".into(), ..charge(2, 1) };
-        assert!(ledger.reserve("room", "run-1", &[charge(1, 1_000), poor]).is_err());
-        assert_eq!(spent(&ledger), 0);
-    }
-
-    #[test]
-    fn a_run_is_charged_once() {
-        let state = tempfile::tempdir().unwrap();
-        let mut ledger = new_ledger(&state);
-        ledger.reserve("room", "run-1", &[charge(1, 1_000)]).unwrap();
-        assert!(ledger.reserve("room", "run-1", &[charge(1, 1_000)]).is_err());
-        assert_eq!(spent(&ledger), 1);
-    }
-
-    #[test]
-    fn an_answer_is_the_one_that_was_released_first() {
-        let state = tempfile::tempdir().unwrap();
-        let mut ledger = new_ledger(&state);
-        for (run, answer) in [("run-1", "one"), ("run-2", "two")] {
-            ledger.reserve("room", run, &[charge(1, 1_000)]).unwrap();
-            ledger.commit("room", run).unwrap();
-            ledger.release("room", run, &kept(answer.as_bytes())).unwrap();
-        }
-        let stored = ledger.answer("key").unwrap().unwrap();
-        assert_eq!((stored.run_id.as_str(), stored.bytes.as_slice()), ("run-1", b"one".as_slice()));
-        assert!(ledger.answer("another").unwrap().is_none());
-        ledger.0.execute("UPDATE answer SET bytes = ?1", [b"six".as_slice()]).unwrap();
-        assert_eq!(ledger.answer("key").unwrap_err().code(), Code::LedgerFailed);
-    }
-
-    #[test]
-    fn a_changed_or_missing_entry_is_noticed() {
-        for change in [
-            "UPDATE entry SET text = replace(text, '400', '4') WHERE number = 1",
-            "DELETE FROM entry WHERE number = 1",
-            "UPDATE entry SET number = 7 WHERE number = 2",
-        ] {
-            let state = tempfile::tempdir().unwrap();
-            let mut ledger = new_ledger(&state);
-            ledger.reserve("room", "run-1", &[charge(400, 1_000)]).unwrap();
-            ledger.commit("room", "run-1").unwrap();
-            ledger.0.execute_batch(change).unwrap();
-            let dir = crate::open_room(state.path()).unwrap();
-            assert_eq!(Ledger::open(&dir).unwrap_err().code(), Code::LedgerFailed, "{change}");
-        }
-    }
-
-    #[test]
-    fn a_shorter_ledger_does_not_extend_a_longer_one() {
-        let state = tempfile::tempdir().unwrap();
-        let mut ledger = new_ledger(&state);
-        let empty = ledger.head().unwrap();
-        ledger.reserve("room", "run-1", &[charge(1, 1_000)]).unwrap();
-        let (head, of_another) = (ledger.head().unwrap(), LedgerHead { entries: 1, sha256: "00".into() });
-        let extends = |ledger: &Ledger| [&empty, &head, &of_another].map(|head| ledger.extends(head).unwrap());
-        assert_eq!(extends(&ledger), [true, true, false]);
-        ledger.0.execute_batch("DELETE FROM entry").unwrap();
-        assert_eq!(extends(&ledger), [true, false, false]);
-    }
-
-    /// Many Gaussian runs cost less together than their epsilons add up to; few Laplace runs cost what they add up to.
-    #[test]
-    fn an_account_pays_by_the_better_of_two_ways_to_add_up() {
-        let affordable = |losses: Vec<Loss>, epsilon: u64, delta: u64| {
-            let cost = Cost {
-                epsilon_micros: Epsilon::from_micros(epsilon),
-                delta_femtos: Delta::from_femtos(delta),
-                key_delta_femtos: Delta::from_femtos(0),
-                losses,
-                bits_per_id: 0,
-            };
-            let charge = Charge { cost: cost.clone(), ..charge(0, 10_000_000) };
-            let charge = Charge {
-                lifetime: Lifetime { delta_femtos: Delta::from_femtos(1_000_000_000), ..charge.lifetime },
-                ..charge
-            };
-            (0..200).take_while(|runs| charge.check_affordable(std::iter::repeat_n(&cost, *runs)).is_ok()).count()
-        };
-        // (1, 1e-9) by Gaussian noise, and epsilon 1 by Laplace noise in one and in eleven parts.
-        let gaussian = affordable(vec![Loss::Gaussian { rho_picos: 14_973_000_000 }], 1_000_000, 1_000_000);
-        assert!((80..110).contains(&gaussian), "{gaussian}");
-        assert_eq!(affordable(vec![Loss::Pure { epsilon_micros: 1_000_000 }], 1_000_000, 0), 10);
-        assert!(affordable(vec![Loss::Pure { epsilon_micros: 90_909 }; 11], 1_000_000, 0) > 30);
-    }
-
-    /// Reading what is spent and writing it back in two transactions would overspend here by about a quarter.
-    #[test]
-    fn many_writers_at_once_never_overspend() {
-        let state = tempfile::tempdir().unwrap();
-        new_ledger(&state);
-        let write = |writer: u32| {
-            let mut ledger = new_ledger(&state);
-            (0..40)
-                .filter(|run| ledger.reserve("room", &format!("{writer}-{run}"), &[charge(10, 1_000)]).is_ok())
-                .count()
-        };
-        let paid: usize = std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || write(writer))).collect();
-            writers.into_iter().map(|writer| writer.join().unwrap()).sum()
-        });
-        assert_eq!((paid, spent(&new_ledger(&state))), (100, 1_000));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 
 mod reader;
 mod rows;
+pub mod store;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

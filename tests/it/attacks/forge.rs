@@ -69,6 +69,7 @@ impl Fixture {
             threads: 1,
             sort_memory_bytes: 64 << 20,
             state: &state,
+            store: None,
             nonce: asked.nonce,
             minutes: asked.minutes,
             clock: asked.clock,
