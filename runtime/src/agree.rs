@@ -19,8 +19,8 @@ use crate::privacy::{Guarantee, Mechanism};
 use crate::provision::{self, Host};
 use crate::random::Random;
 use crate::room::{
-    Agreement, BoundParameter, BoundView, Budget, FileDigest, Kind, Limits, Manifest, Reducer, Room, Runtime,
-    sha256_hex,
+    Agreement, BoundParameter, BoundView, Budget, FileDigest, Kind, Limits, Manifest, Reducer, Room, Runtime, UnitRule,
+    View, sha256_hex,
 };
 use crate::sandbox::{Asking, spec};
 use crate::signing;
@@ -91,7 +91,9 @@ pub fn agree(dir: &Dir, proposal: &Proposal<'_>, now: DateTime<Utc>, random: &mu
             format!("name one of: {known}"),
         )
     })?;
-    let controls = room.controls(views.iter().map(|bound| bound.view.owner.as_str())).unwrap_or_default();
+    let controls =
+        room.controls(views.iter().flat_map(|bound| bound.view.with_mapping()).map(|view| view.owner.as_str()));
+    let controls = controls.unwrap_or_default();
     let _lock = signing::lock(dir)?;
     let (folder, revision) = next_folder(dir, &manifest.name);
     let replaced = if proposal.beside { None } else { previous(dir, &manifest.name, revision)? };
@@ -168,8 +170,10 @@ fn bind_views(
         let schema = provision::describe(host, &view)?;
         // What would be refused at every run is refused before people read and sign it.
         schema.check_slot(slot)?;
-        if schema.computes_across_units() && !across_units.contains(&view.id) {
-            across_units.push(view.id.clone());
+        for across in schema.across_units() {
+            if !across_units.contains(across) {
+                across_units.push(across.clone());
+            }
         }
         let (definition_sha256, schema_sha256) = (view.sha256(), schema.sha256());
         Ok(BoundView { slot: slot.slot.clone(), view, definition_sha256, schema_sha256, columns: slot.columns.clone() })
@@ -296,10 +300,7 @@ fn write_summary(
     for (bound, slot) in agreement.views.iter().zip(&manifest.slots) {
         let columns = slot.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
         writeln!(text, "  {} ({}'s view {}): {columns}", slot.slot, bound.view.owner, bound.view.id)?;
-        let rules = bound.view.unit_rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        if !rules.is_empty() {
-            writeln!(text, "    units by {}, after: {rules}", bound.view.unit)?;
-        }
+        write_units(text, &bound.view, &agreement.unit)?;
     }
     for parameter in &agreement.parameters {
         writeln!(text, "  parameter {} = {}", parameter.name, parameter.value)?;
@@ -350,6 +351,37 @@ fn write_summary(
     )?;
     let parties = agreement.required_parties().into_iter().collect::<Vec<_>>().join(", ");
     writeln!(text, "Needs the approval of: {parties}.")
+}
+
+/// Whose a view's rows are, where that is not plain from its unit column.
+fn write_units(text: &mut String, view: &View, unit: &str) -> std::fmt::Result {
+    let Some(via) = &view.unit_via else {
+        let rules = after(&view.unit_rules);
+        return if rules.is_empty() { Ok(()) } else { writeln!(text, "    units by {}{rules}", view.unit) };
+    };
+    writeln!(
+        text,
+        "    identifiers by {}{}, whose they are by {}'s mapping {}",
+        view.unit,
+        after(&view.unit_rules),
+        via.owner,
+        via.id
+    )?;
+    let Some(mapping) = &via.mapping else { return Ok(()) };
+    writeln!(
+        text,
+        "      from {}{} to {}{}: one of them is mapped to at most {} {unit}(s)",
+        mapping.id_column,
+        after(&mapping.id_rules),
+        via.unit,
+        after(&via.unit_rules),
+        mapping.max_units_per_id
+    )
+}
+
+fn after(rules: &[UnitRule]) -> String {
+    let rules = rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if rules.is_empty() { rules } else { format!(", after: {rules}") }
 }
 
 /// What a view's own SQL does is not in the host's hand.

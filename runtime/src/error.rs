@@ -146,6 +146,7 @@ codes! {
     ColumnMissing = "COLUMN_MISSING" "a view lacks a column that the question needs",
     ColumnType = "COLUMN_TYPE" "a view's column has another type than the question needs",
     UnitNull = "UNIT_NULL" "the unit column of a view names nobody in any row",
+    UnitShared = "UNIT_SHARED" "a view maps an identifier to more units than was agreed",
     ViewEmpty = "VIEW_EMPTY" "a view has no rows",
     }
     Sandbox {

@@ -34,8 +34,8 @@ use crate::journal::Facts;
 use crate::privacy::{self, Guarantee};
 use crate::receipt::{Evidence, Trace};
 use crate::room::{
-    Agreement, BoundView, FileDigest, Join, Kind, LogPin, Manifest, Parameter, RegistryPin, Room, Slot, Value, World,
-    sha256_hex,
+    Agreement, BoundView, FileDigest, Join, Kind, LogPin, Manifest, Parameter, RegistryPin, Room, Slot, Value, View,
+    World, sha256_hex,
 };
 use crate::sandbox::{self, COMPONENT_BYTES_MAX};
 
@@ -446,12 +446,16 @@ pub(crate) fn check_question(agreement: &Agreement, manifest: &Manifest) -> Resu
         ));
     }
     let recipient = agreement.destination.recipient.as_str();
-    let own = agreement.views.iter().map(|bound| &bound.view).filter(|view| view.is_protected());
-    if manifest.kind == Kind::List && !own.map(|view| view.owner.as_str()).any(|owner| owner == recipient) {
+    let own = agreement.views.iter().map(|bound| &bound.view);
+    let mut own = own.filter(|view| view.is_protected() && view.owner == recipient).peekable();
+    // Units that another party's mapping names are none of the recipient's identifiers.
+    let is_own = |view: &View| view.unit_via.as_ref().is_none_or(|via| via.owner == recipient);
+    if manifest.kind == Kind::List && (own.peek().is_none() || !own.all(is_own)) {
         return Err(Fault::new(
             Code::AgreementInvalid,
             format!(
-                "the recipient {recipient} owns none of the bound views; a list holds identifiers of its own view only"
+                "the recipient {recipient} owns none of the bound views, or knows whose its rows are by another party's \
+                 mapping alone; a list holds identifiers of its own view only"
             ),
             "bind a view of the recipient, or name another destination",
         ));

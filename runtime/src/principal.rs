@@ -144,8 +144,8 @@ impl RunPrincipal {
         let key = SigningKey::from_bytes(&random.bytes());
         let agreement = approved.agreement();
         let from = clock::to_the_minute(tenure.from);
-        let views = agreement.views.iter().map(|bound| &bound.view);
-        let grants = views.clone().map(|view| Grant { view: view.id.clone(), owner: view.owner.clone() }).collect();
+        let grants =
+            agreement.all_views().map(|view| Grant { view: view.id.clone(), owner: view.owner.clone() }).collect();
         let certificate = Certificate {
             run_id: names.run_id.into(),
             nonce: names.nonce.into(),
@@ -164,7 +164,7 @@ impl RunPrincipal {
             ledger: paid.ledger,
         };
         let mut folders = BTreeMap::new();
-        for view in views {
+        for view in agreement.all_views() {
             if !folders.contains_key(&view.owner) {
                 folders.insert(view.owner.clone(), OwnerFolder::open(places.dir, approved.folder_of(&view.owner))?);
             }
@@ -316,6 +316,8 @@ mod tests {
             owner: owner.into(),
             unit: "unit".into(),
             unit_rules: Vec::new(),
+            unit_via: None,
+            mapping: None,
             learnable_by: Vec::new(),
             lineage: owner.into(),
             sql: format!("SELECT unit FROM {id}"),

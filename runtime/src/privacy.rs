@@ -307,8 +307,8 @@ pub(crate) fn check_terms(agreement: &Agreement, manifest: &Manifest) -> Result<
 
 /// Randomised response hides a unit's rows only if the unit is asked about whether or not others have rows of it.
 fn check_randomised(agreement: &Agreement, manifest: &Manifest) -> Result<()> {
-    let mut slots = agreement.owners().zip(&manifest.slots);
-    let recipient = agreement.destination.recipient.as_str();
+    let mut slots = agreement.views.iter().map(|bound| &bound.view.owner).zip(&manifest.slots);
+    let recipient = &agreement.destination.recipient;
     let is_told = slots.any(|(owner, slot)| owner != recipient && slot.join == Join::Required);
     if agreement.controls.list.rr_epsilon_micros.is_none() || !is_told {
         return Ok(());

@@ -9,6 +9,7 @@ mod feed;
 mod folder;
 mod footer;
 mod join;
+mod mapping;
 mod masks;
 mod normalise;
 mod records;
@@ -174,8 +175,8 @@ impl Snapshot {
 /// at the versions of an earlier run, where they are given.
 pub(crate) fn snapshot(approved: &Approved, access: &dyn Access, earlier: &[SourceDigest]) -> Result<Snapshot> {
     let mut held = Vec::new();
-    for (bound, _) in approved.bound() {
-        held.extend(source::digest(access, &bound.view, earlier)?);
+    for view in approved.agreement().all_views() {
+        held.extend(source::digest(access, view, earlier)?);
     }
     Ok(Snapshot(held))
 }
@@ -282,7 +283,8 @@ pub(crate) fn open(
         .build()
         .map_err(|error| no_runtime(&error))?;
     let scratch = Scratch::new()?;
-    let share = Share::new(resources, bound.len(), &scratch);
+    let views = bound.iter().map(|(bound, _)| bound.view.with_mapping().count()).sum();
+    let share = Share::new(resources, views, &scratch);
     let views = runtime.block_on(plan(access, bound, &share, snapshot))?;
     let key = common_key(&views)?;
 
@@ -378,15 +380,15 @@ async fn plan(
 fn common_key(views: &[PlannedView]) -> Result<KeyType> {
     let mut common: Option<(&PlannedView, KeyType)> = None;
     for view in views.iter().filter(|view| view.is_protected()) {
-        let Some(key) = view.schema().key()? else { continue };
+        let Some(key) = view.names_units().key()? else { continue };
         match common {
             Some((other, known)) if known != key => {
                 return Err(Fault::new(
                     Code::ColumnType,
                     format!(
                         "the unit column of view {} is {known}, that of view {} is {key}",
-                        other.schema().view(),
-                        view.schema().view()
+                        other.names_units().view(),
+                        view.names_units().view()
                     ),
                     "give the unit columns of all views one type, by a CAST in the view's SQL",
                 ));

@@ -24,7 +24,7 @@ use crate::random::Random;
 use crate::receipt::{
     self, CAUSE_BYTES_MAX, ReceiptSigner, SandboxRecord, Sealed, Trace, certificate_path, proof_path, sealed_path,
 };
-use crate::room::{Controls, Kind, begin_build_sha256, is_inner_path, sha256_hex};
+use crate::room::{Controls, Kind, View, begin_build_sha256, is_inner_path, sha256_hex};
 use crate::run::Request;
 use crate::sandbox::{Compiled, Figures, Grounds, Program, Sandbox, isa};
 use crate::state::{State, StateAt};
@@ -485,7 +485,7 @@ fn inquiry<'a>(
 fn question_name(approved: &Approved, snapshot: &Snapshot) -> String {
     let agreement = approved.agreement();
     let destination = (agreement.kind == Kind::List).then_some((&agreement.room, &agreement.destination));
-    let may_name = agreement.views.iter().any(|bound| bound.view.may_write_pseudonyms());
+    let may_name = agreement.all_views().any(View::may_write_pseudonyms);
     let room = may_name.then_some(&agreement.room);
     let views: Vec<&str> = agreement.views.iter().map(|bound| bound.definition_sha256.as_str()).collect();
     let question = serde_json::json!({

@@ -270,6 +270,135 @@ fn two_owners_with_rules_of_their_own_join_on_equal_keys() {
     }
 }
 
+/// What the brand knows of its campaigns' households is two addresses of each; the retailer says whose they are.
+fn mapped() -> Fixture {
+    let room = Fixture::audited(CONTROLS);
+    let campaigns = "id = \"campaigns\"\nowner = \"brand\"\nunit = \"household_id\"";
+    room.edit("room.toml", campaigns, "id = \"campaigns\"\nowner = \"brand\"\nunit = \"address\"\nunit_via = \"ids\"");
+    let addresses = "SELECT concat(' House.', household_id, '@', campaign_id % 2) AS address";
+    room.edit(
+        "room.toml",
+        "SELECT household_id, campaign_id, campaign_type",
+        &format!("{addresses}, campaign_id, campaign_type"),
+    );
+    let pairs =
+        |at: u32| format!("SELECT household_id, concat('house.', household_id, '@{at}') AS address FROM purchases");
+    let ids = format!(
+        "[[view]]\nid = \"ids\"\nowner = \"retailer\"\nunit = \"household_id\"\nid_column = \"address\"\n\
+         id_rules = [\"lowercase\"]\nsources = {{ purchases = \"data/retailer/purchases.parquet\" }}\n\
+         sql = \"\"\"{} UNION ALL {}\"\"\"\n\n[[destination]]\nid = \"reports\"",
+        pairs(0),
+        pairs(1)
+    );
+    room.edit("room.toml", "[[destination]]\nid = \"reports\"", &ids);
+    room
+}
+
+const REACH: &[&str] = &["--destination", "reports"];
+
+#[test]
+fn several_identifiers_of_a_unit_join_through_a_mapping() {
+    let by_number = {
+        let room = Fixture::audited(CONTROLS);
+        let released = room.released(&room.agreed("reach", REACH));
+        room.sealed(&released.receipt)["figures"]["units"].clone()
+    };
+    let room = mapped();
+    // Without its rule, an address is other than the mapping's.
+    room.withheld(&room.agreed("reach", REACH), "UNIT_NULL");
+    room.edit("room.toml", "unit_via = \"ids\"", "unit_via = \"ids\"\nunit_rules = [\"lowercase\"]");
+    let composed = room.glovebox(&[&["agree", "questions/reach.wasm"], REACH].concat()).stdout;
+    for line in [
+        "\n    identifiers by address, after: lowercase, whose they are by retailer's mapping ids\n",
+        "\n      from address, after: lowercase to household_id: one of them is mapped to at most 1 household(s)\n",
+        " in retailer's purchases, brand's campaigns, retailer's ids were left out",
+        " Rows of brand's campaigns are of those households to whom retailer's ids maps their identifier, at most 1, ",
+    ] {
+        assert!(composed.contains(line), "{composed}");
+    }
+    let agreement = room.agreed("reach", REACH);
+    let released = room.released(&agreement);
+    let sealed = room.sealed(&released.receipt);
+    assert_eq!(sealed["figures"]["units"], by_number);
+    let sources: Vec<_> = sealed["sources"].as_array().unwrap().iter().map(|source| source["view"].clone()).collect();
+    assert_eq!(sources, ["purchases", "campaigns", "ids"]);
+    let replay = ["replay", &released.receipt, "--identity", "keys/auditor.txt", "--json"];
+    room.glovebox(&replay).succeeded();
+    room.take(&released);
+
+    // All of the mapping is terms, and stands in the view that goes through it.
+    for (from, to) in [
+        ("id_rules = [\"lowercase\"]", "id_rules = [\"trim\"]"),
+        ("id_column = \"address\"", "id_column = \"address\"\nmax_units_per_id = 2"),
+        ("'house.', household_id, '@1'", "'house.', household_id, '@2'"),
+    ] {
+        let terms = room.read("room.toml");
+        room.edit("room.toml", from, to);
+        room.refused(&agreement, "VIEW_CHANGED", 3);
+        room.write("room.toml", &terms);
+    }
+    // A household moves in at another one's address.
+    room.edit("room.toml", "concat('house.', household_id, '@1')", "concat('house.', greatest(household_id, 2), '@1')");
+    room.withheld(&room.agreed("reach", REACH), "UNIT_SHARED");
+}
+
+/// Whose the mapping is approves like any other, its controls hold, and its dataset pays.
+#[test]
+fn a_mapping_of_a_party_that_has_not_approved() {
+    let room = Fixture::audited(CONTROLS);
+    fs::create_dir_all(room.path("data/agency")).unwrap();
+    fs::copy(room.path(HOUSEHOLDS), room.path("data/agency/ids.parquet")).unwrap();
+    let rows = "id = \"rows\"\nowner = \"retailer\"\nunit = \"household_id\"";
+    let ids = "[[view]]\nid = \"ids\"\nowner = \"agency\"\nunit = \"household\"\nid_column = \"household_id\"\n\
+               sources = { ids = \"data/agency/ids.parquet\" }\n\
+               sql = \"SELECT household_id, household_id AS household FROM ids\"\n\n[[view]]\n";
+    room.edit("room.toml", &format!("[[view]]\n{rows}"), &format!("{ids}{rows}\nunit_via = \"ids\""));
+    room.not_agreed("evil", EVIL, "CONTROL_UNMET", 3);
+    room.edit("room.toml", "id = \"agency\"", "id = \"agency\"\ncontrols = { max_param_domain = 10_000_000 }");
+    let agreement = room.agreed("evil", EVIL);
+    let terms: serde_json::Value =
+        serde_json::from_str(&room.read_text(&format!("{agreement}/agreement.json"))).unwrap();
+    assert_eq!(terms["budget"]["accounts"], json!(["agency, per household", "retailer, per household"]));
+    let refused = room.refused(&agreement, "OWNER_MISSING", 3);
+    assert!(refused.stderr.contains("agency"), "{}", refused.stderr);
+}
+
+/// A list holds identifiers that its recipient has itself: not those that another party's mapping makes of them.
+#[test]
+fn a_list_of_units_that_the_recipient_has_by_anothers_mapping_alone() {
+    let room = mapped();
+    room.not_agreed("nonredeemers", crate::support::LIST, "AGREEMENT_INVALID", 3);
+}
+
+#[test]
+fn mappings_that_contradict_themselves() {
+    for (from, to) in [
+        ("unit_via = \"ids\"", "unit_via = \"none\""),
+        ("unit_via = \"ids\"", "unit_via = \"campaigns\""),
+        ("unit_via = \"ids\"", "unit_via = \"purchases\""),
+        ("unit_via = \"ids\"", "unit_via = [\"ids\"]"),
+        ("unit = \"address\"\nunit_via", "learnable_by = [\"brand\"]\nunit_via"),
+        // Two mappings that name each other, and one that names itself.
+        ("id_column = \"address\"", "id_column = \"address\"\nunit_via = \"ids\""),
+        ("unit_via = \"ids\"", "unit_via = \"ids\"\nid_column = \"campaign_type\""),
+        ("id_column = \"address\"", "id_column = \"household_id\""),
+        ("id_column = \"address\"\n", ""),
+        ("id_column = \"address\"", "id_column = \"address\"\nmax_units_per_id = 0"),
+        ("id_column = \"address\"", "id_column = \"address\"\nmax_units_per_id = 65"),
+        ("id_column = \"address\"", "id_column = \"address\"\nmax_units_per_id = -1"),
+        ("id_rules = [\"lowercase\"]", "id_rules = [\"sha256\", \"trim\"]"),
+        ("id_rules = [\"lowercase\"]", "id_rules = [\"sha1\"]"),
+    ] {
+        let room = mapped();
+        room.edit("room.toml", from, to);
+        // The second of two that name each other.
+        if to.contains("campaign_type") {
+            room.edit("room.toml", "id_column = \"address\"", "id_column = \"address\"\nunit_via = \"campaigns\"");
+        }
+        room.not_agreed("reach", REACH, "ROOM_INVALID", 2);
+    }
+}
+
 /// Rows that a view keeps by a pseudonym of its unit: which, hangs on the key alone.
 const BY_PSEUDONYM: [&str; 2] = ["WHERE value <= 60", "WHERE value <= 60 AND pseudonym(household_id) < '8'"];
 

@@ -4,7 +4,7 @@ use super::capacity::{self, Extent};
 use super::groups::KEY_BYTES_MAX;
 use super::mechanism::{Mechanism, as_micros};
 use super::suppress::Rules;
-use crate::room::{Adjacency, Agreement, Controls, Kind, Manifest, Mode};
+use crate::room::{Adjacency, Agreement, Controls, Kind, Manifest, Mode, View};
 
 /// The sentence and the list that an agreement states.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl Guarantee {
             (Kind::Analytical, Mode::SealedDp) => words.sealed_dp(),
             (Kind::Analytical, Mode::SealedK) => words.sealed_k(),
         };
-        Self { sentence: format!("{sentence} {}", timing_sentence(&agreement.controls)), unprotected }
+        let timing = timing_sentence(&agreement.controls);
+        Self { sentence: format!("{sentence}{} {timing}", mapping_sentences(agreement)), unprotected }
     }
 }
 
@@ -41,9 +42,14 @@ struct Words<'a> {
 
 impl Words<'_> {
     fn views(&self) -> String {
-        let views = self.agreement.views.iter().map(|bound| &bound.view).filter(|view| view.is_protected());
-        let views = views.map(|view| format!("{}'s {}", view.owner, view.id));
-        views.collect::<Vec<_>>().join(", ")
+        let mut views = Vec::new();
+        for view in self.agreement.all_views().filter(|view| view.is_protected()) {
+            let name = format!("{}'s {}", view.owner, view.id);
+            if !views.contains(&name) {
+                views.push(name);
+            }
+        }
+        views.join(", ")
     }
 
     fn sealed_dp(&self) -> String {
@@ -135,6 +141,22 @@ fn flip_probability(epsilon: f64, others: u64) -> f64 {
 fn all_together(units: u64, segments: u64) -> String {
     let bits = capacity::list_bits(units, 0..=units, segments, 2);
     format!(" ({bits} bits of {units} identifiers together)")
+}
+
+/// A mapping's rows are a unit's, those that it maps are not: left out with a unit is what makes them its own.
+fn mapping_sentences(agreement: &Agreement) -> String {
+    let of = |view: &View| {
+        let via = view.unit_via.as_ref()?;
+        let units = via.mapping.as_ref()?.max_units_per_id;
+        let (owner, id, unit) = (&view.owner, &view.id, &agreement.unit);
+        Some(format!(
+            " Rows of {owner}'s {id} are of those {unit}s to whom {}'s {} maps their identifier, at most {units}, or \
+             nothing is released: a {unit} is left out there by its rows in {}, and what is promised is promised of each \
+             {unit}, not of an identifier that several share.",
+            via.owner, via.id, via.id
+        ))
+    };
+    agreement.views.iter().filter_map(|bound| of(&bound.view)).collect()
 }
 
 /// Completion comes at the end of a slot, so its time tells which slot and no more.

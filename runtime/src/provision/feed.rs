@@ -67,6 +67,7 @@ async fn send_batches(
     sender: &mut Sender<Message>,
 ) -> Result<()> {
     let name = view.schema().view();
+    view.check_mapping().await?;
     let mut rows = 0;
     while let Some(batch) = sorted.try_next().await.map_err(|error| unreadable_rows(name, &error))? {
         if rows == 0 {
@@ -109,7 +110,7 @@ async fn check_not_empty(view: &PlannedView) -> Result<()> {
         (true, false) => Err(Fault::new(
             Code::UnitNull,
             format!("the unit column of view {name} names nobody in any row"),
-            "name another unit column, fill this one, or look at what the view's `unit_rules` make of it",
+            "name another unit column, fill this one, or look at what the view's `unit_rules` or its mapping make of it",
         )),
     }
 }

@@ -12,7 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::across::computes_across_units;
 use crate::error::{Code, Fault, Result};
-use crate::room::{Column, ColumnType, Slot, View, sha256_hex};
+use crate::room::{Column, ColumnType, Slot, UnitRule, View, sha256_hex};
 
 /// The type of a unit column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,10 @@ pub(crate) struct ViewSchema {
     view: String,
     unit: String,
     columns: Vec<(String, DataType)>,
-    across_units: bool,
+    /// The columns of its mapping.
+    via: Option<Box<Self>>,
+    /// The views whose SQL may compute one unit's rows from another's.
+    across_units: Vec<String>,
 }
 
 impl ViewSchema {
@@ -67,15 +70,22 @@ impl ViewSchema {
             }
         }
         let across_units = view.is_protected() && computes_across_units(plan, &view.unit);
-        let schema = Self { view: view.id.clone(), unit: view.unit.clone(), columns, across_units };
-        if view.is_protected() && schema.key()? == Some(KeyType::Int64) && !view.unit_rules.is_empty() {
-            return Err(Fault::new(
-                Code::ColumnType,
-                format!("view {} has `unit_rules`, and its unit column `{}` is an integer", view.id, view.unit),
-                "leave the rules out, or CAST the column to VARCHAR in the view's SQL",
-            ));
+        let across_units = if across_units { vec![view.id.clone()] } else { Vec::new() };
+        let schema = Self { view: view.id.clone(), unit: view.unit.clone(), columns, via: None, across_units };
+        if view.is_protected() {
+            check_rules(view, "unit", &view.unit, &view.unit_rules, schema.key()?)?;
+        }
+        if let Some(mapping) = &view.mapping {
+            let key = schema.key_of("id", &mapping.id_column)?;
+            check_rules(view, "id", &mapping.id_column, &mapping.id_rules, key)?;
         }
         Ok(schema)
+    }
+
+    /// The same view, whose rows are whose its mapping says.
+    pub(super) fn through(mut self, mapping: Self) -> Self {
+        self.across_units.extend_from_slice(&mapping.across_units);
+        Self { via: Some(Box::new(mapping)), ..self }
     }
 
     /// The view's id.
@@ -88,15 +98,23 @@ impl ViewSchema {
         self.columns.iter().map(|(name, kind)| (name.as_str(), kind.to_string()))
     }
 
-    /// Whether the SQL may compute one unit's rows from another's.
-    pub(crate) const fn computes_across_units(&self) -> bool {
-        self.across_units
+    /// This view and its mapping, where their SQL may compute one unit's rows from another's.
+    pub(crate) fn across_units(&self) -> &[String] {
+        &self.across_units
     }
 
-    /// SHA-256 over names and types in order, in hex: over the JSON list of `[name, type]`.
+    /// SHA-256 over names and types in order, in hex: over the JSON list of `[name, type]`. Where there is a mapping, over
+    /// the list of that list and the mapping's.
     pub(crate) fn sha256(&self) -> String {
-        let listed = serde_json::Value::from_iter(self.columns().map(|(name, kind)| vec![name.to_owned(), kind]));
+        let listed = match &self.via {
+            None => self.listed(),
+            Some(via) => serde_json::Value::from(vec![self.listed(), via.listed()]),
+        };
         sha256_hex(listed.to_string().as_bytes())
+    }
+
+    fn listed(&self) -> serde_json::Value {
+        serde_json::Value::from_iter(self.columns().map(|(name, kind)| vec![name.to_owned(), kind]))
     }
 
     /// Whether the view has every column of the slot, of a type that widens to the declared one.
@@ -122,17 +140,19 @@ impl ViewSchema {
 
     /// The unit column's type; none where the file has no value to tell it by.
     pub(super) fn key(&self) -> Result<Option<KeyType>> {
-        match self.find(&self.unit)? {
+        self.key_of("unit", &self.unit)
+    }
+
+    /// The same of another column, which is called by what it names.
+    pub(super) fn key_of(&self, what: &str, column: &str) -> Result<Option<KeyType>> {
+        match self.find(column)? {
             DataType::Null => Ok(None),
             found if widens(found, ColumnType::Int64) => Ok(Some(KeyType::Int64)),
             found if widens(found, ColumnType::Utf8) => Ok(Some(KeyType::Utf8)),
             found => Err(Fault::new(
                 Code::ColumnType,
-                format!(
-                    "the unit column `{}` of view {} is {found}, a unit is an integer or text",
-                    self.unit, self.view
-                ),
-                "name another unit column, or CAST it in the view's SQL",
+                format!("the {what} column `{column}` of view {} is {found}, a unit is an integer or text", self.view),
+                "name another column, or CAST it in the view's SQL",
             )),
         }
     }
@@ -147,6 +167,17 @@ impl ViewSchema {
             )
         })
     }
+}
+
+fn check_rules(view: &View, what: &str, column: &str, rules: &[UnitRule], key: Option<KeyType>) -> Result<()> {
+    if rules.is_empty() || key != Some(KeyType::Int64) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Code::ColumnType,
+        format!("view {} has `{what}_rules`, and its {what} column `{column}` is an integer", view.id),
+        "leave the rules out, or CAST the column to VARCHAR in the view's SQL",
+    ))
 }
 
 /// The Arrow type in which a column's values are handed on.

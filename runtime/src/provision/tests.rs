@@ -2,6 +2,7 @@
 
 mod across;
 mod keys;
+mod mapped;
 mod masked;
 mod sources;
 
@@ -37,7 +38,7 @@ use super::{Host, Resources, Unit, UnitKey, describe, open};
 use crate::error::Result;
 use crate::files;
 use crate::privacy::RoomKey;
-use crate::room::{BoundView, Column, ColumnType, Join, Slot, Source, View};
+use crate::room::{BoundView, Column, ColumnType, Join, Mapping, Slot, Source, View};
 
 const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2, room_key: RoomKey::none() };
 
@@ -162,6 +163,8 @@ fn view(id: &str, sql: &str, sources: &[(&str, &str)]) -> View {
         owner: "owner".into(),
         unit: "unit".into(),
         unit_rules: Vec::new(),
+        unit_via: None,
+        mapping: None,
         learnable_by: Vec::new(),
         lineage: "owner".into(),
         sql: sql.into(),
@@ -499,13 +502,13 @@ fn unfit_unit_columns_are_refused() {
         "SELECT CAST(unit AS DOUBLE) AS unit, a FROM t",
         expect![[r#"
         COLUMN_TYPE: the unit column `unit` of view v is Float64, a unit is an integer or text
-        hint: name another unit column, or CAST it in the view's SQL"#]],
+        hint: name another column, or CAST it in the view's SQL"#]],
     );
     check_sql(
         "SELECT unit > 1 AS unit, a FROM t",
         expect![[r#"
         COLUMN_TYPE: the unit column `unit` of view v is Boolean, a unit is an integer or text
-        hint: name another unit column, or CAST it in the view's SQL"#]],
+        hint: name another column, or CAST it in the view's SQL"#]],
     );
 
     let (folder, sample) = sample();
@@ -674,7 +677,7 @@ fn views_without_rows_or_units_are_refused() {
         "SELECT CASE WHEN a > 1000 THEN unit END AS unit, a FROM t",
         expect![[r#"
         UNIT_NULL: the unit column of view v names nobody in any row
-        hint: name another unit column, fill this one, or look at what the view's `unit_rules` make of it"#]],
+        hint: name another unit column, fill this one, or look at what the view's `unit_rules` or its mapping make of it"#]],
     );
     check_file(
         "t.csv",
@@ -688,7 +691,7 @@ fn views_without_rows_or_units_are_refused() {
         |folder| folder.csv("t.csv", "unit,a\n,1\n,2\n"),
         expect![[r#"
         UNIT_NULL: the unit column of view v names nobody in any row
-        hint: name another unit column, fill this one, or look at what the view's `unit_rules` make of it"#]],
+        hint: name another unit column, fill this one, or look at what the view's `unit_rules` or its mapping make of it"#]],
     );
 
     // Optional slots too, though no unit would need them.

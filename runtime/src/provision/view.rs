@@ -11,8 +11,8 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as ColumnName, DataFusionError, TableReference};
 use datafusion::error::Result as DataFusionResult;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::functions::expr_fn::btrim;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Signature, Volatility, lit};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -22,6 +22,7 @@ use futures::TryStreamExt;
 
 use super::folder::{Folder, SourceFile};
 use super::join::lookup_rows;
+use super::mapping::MappedUnits;
 use super::normalise::normalised;
 use super::schema::{KeyType, ViewSchema, slot_schema, sortable};
 use super::session::{Share, sorters, state};
@@ -42,6 +43,8 @@ pub(super) struct PlannedView {
     schema: ViewSchema,
     unit: String,
     unit_rules: Vec<UnitRule>,
+    /// Whose the identifiers in the unit column are.
+    mapping: Option<Box<MappedUnits>>,
     share: Share,
     state: SessionState,
     plan: LogicalPlan,
@@ -71,9 +74,29 @@ impl PlannedView {
         }
         source::register_remote(&state, access, view, snapshot)?;
         let plan = plan_sql(&state, view).await?;
-        let schema = ViewSchema::new(view, &plan)?;
+        let mut schema = ViewSchema::new(view, &plan)?;
+        let mapping = match &view.unit_via {
+            None => None,
+            Some(via) => Some(Box::new(MappedUnits::new(access, via, &schema, share, snapshot).await?)),
+        };
+        if let Some(mapping) = &mapping {
+            schema = schema.through(mapping.schema().clone());
+        }
         let (unit, unit_rules) = (view.unit.clone(), view.unit_rules.clone());
-        Ok(Self { schema, unit, unit_rules, share: share.clone(), state, plan, files })
+        Ok(Self { schema, unit, unit_rules, mapping, share: share.clone(), state, plan, files })
+    }
+
+    /// The schema in which the unit column names units, and not identifiers of them.
+    pub(super) fn names_units(&self) -> &ViewSchema {
+        self.mapping.as_ref().map_or(&self.schema, |mapping| mapping.schema())
+    }
+
+    /// Refuses a mapping that says more than was agreed. What it refuses hangs on the mapping's own rows alone.
+    pub(super) async fn check_mapping(&self) -> Result<()> {
+        match &self.mapping {
+            Some(mapping) => mapping.check().await,
+            None => Ok(()),
+        }
     }
 
     pub(super) const fn schema(&self) -> &ViewSchema {
@@ -122,10 +145,9 @@ impl PlannedView {
 
     /// Whether the view has any row at all, and whether it has one with a unit.
     pub(super) async fn has_rows_and_units(&self) -> Result<(bool, bool)> {
-        let all = LogicalPlanBuilder::from(self.plan.clone());
-        let key = self.schema.key()?.unwrap_or(KeyType::Int64);
-        let with_unit = all.clone().alias(ALIAS).and_then(|rows| self.with_unit(rows, key));
-        let rows = self.has_any(Ok(all)).await?;
+        let key = self.names_units().key()?.unwrap_or(KeyType::Int64);
+        let rows = self.has_any(Ok(LogicalPlanBuilder::from(self.plan.clone()))).await?;
+        let with_unit = self.with_unit(key).await.map(|(rows, _)| rows);
         Ok((rows, rows && self.has_any(with_unit).await?))
     }
 
@@ -138,23 +160,19 @@ impl PlannedView {
 
     /// Whether every file still is what it was when it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
-        self.files.iter().all(|file| file.is_unchanged())
+        let mapping = self.mapping.as_ref();
+        self.files.iter().all(|file| file.is_unchanged()) && mapping.is_none_or(|mapping| mapping.is_unchanged())
     }
 
     /// How the rows for a slot are read, before they are sorted.
     pub(super) async fn plan(&self, slot: &Slot, key: KeyType) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        self.state.create_physical_plan(&self.narrowed(slot, key)?).await
+        self.state.create_physical_plan(&self.narrowed(slot, key).await?).await
     }
 
-    fn narrowed(&self, slot: &Slot, key: KeyType) -> DataFusionResult<LogicalPlan> {
-        let mut rows = LogicalPlanBuilder::from(self.plan.clone()).alias(ALIAS)?;
+    async fn narrowed(&self, slot: &Slot, key: KeyType) -> DataFusionResult<LogicalPlan> {
         // By position: a slot may ask for the unit column too, and names need not differ from the unit's.
-        let unit = if slot.join == Join::Lookup {
-            lit(0_i64)
-        } else {
-            rows = self.with_unit(rows, key)?;
-            self.key(key)
-        };
+        let (mut rows, unit) =
+            if slot.join == Join::Lookup { (self.aliased()?, lit(0_i64)) } else { self.with_unit(key).await? };
         for required in slot.columns.iter().filter(|column| !column.nullable) {
             rows = rows.filter(column(&required.name).is_not_null())?;
         }
@@ -167,28 +185,28 @@ impl PlannedView {
         rows.project(std::iter::once(unit).chain(columns))?.build()
     }
 
-    /// Whose a row is.
-    fn key(&self, key: KeyType) -> Expr {
-        let unit = cast(&self.unit, key.data_type());
-        match key {
-            KeyType::Int64 => unit,
-            // Space around a text is no part of whose it is.
-            KeyType::Utf8 if self.unit_rules.is_empty() => btrim(vec![unit]),
-            KeyType::Utf8 => normalised(&self.unit_rules, btrim(vec![unit])),
-        }
+    /// The rows that are someone's, and whose each is.
+    async fn with_unit(&self, key: KeyType) -> DataFusionResult<(LogicalPlanBuilder, Expr)> {
+        let rows = self.aliased()?;
+        let Some(mapping) = &self.mapping else { return keyed(rows, &self.unit, &self.unit_rules, key) };
+        let (rows, id) = keyed(rows, &self.unit, &self.unit_rules, mapping.id_type())?;
+        mapping.join(rows, id, key).await
     }
 
-    /// The rows that are someone's.
-    fn with_unit(&self, rows: LogicalPlanBuilder, key: KeyType) -> DataFusionResult<LogicalPlanBuilder> {
-        let rows = rows.filter(column(&self.unit).is_not_null())?;
-        match key {
-            KeyType::Int64 => Ok(rows),
-            // A text of nothing is no one's, nor is what the rules make no key of.
-            KeyType::Utf8 => rows.filter(self.key(key).not_eq(lit(""))),
-        }
+    /// The rows as the owner's SQL says, under a name of ours.
+    pub(super) fn aliased(&self) -> DataFusionResult<LogicalPlanBuilder> {
+        LogicalPlanBuilder::from(self.plan.clone()).alias(ALIAS)
     }
 
-    async fn has_any(&self, rows: DataFusionResult<LogicalPlanBuilder>) -> Result<bool> {
+    /// A plan over the view's tables, ready to be read in the view's own session.
+    pub(super) async fn physical(
+        &self,
+        rows: &LogicalPlan,
+    ) -> DataFusionResult<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        Ok((self.state.create_physical_plan(rows).await?, self.state.task_ctx()))
+    }
+
+    pub(super) async fn has_any(&self, rows: DataFusionResult<LogicalPlanBuilder>) -> Result<bool> {
         let first = async {
             let plan = rows?.limit(0, Some(1))?.build()?;
             let plan = self.state.create_physical_plan(&plan).await?;
@@ -218,6 +236,25 @@ pub(super) fn unreadable_rows(view: &str, error: &DataFusionError) -> Fault {
         format!("the rows of view {view} cannot be read to the end"),
         "check the view's files, and that its SQL succeeds on every row",
     )
+}
+
+/// Of a view's rows those in which a column has a key, and that key.
+pub(super) fn keyed(
+    rows: LogicalPlanBuilder,
+    name: &str,
+    rules: &[UnitRule],
+    kind: KeyType,
+) -> DataFusionResult<(LogicalPlanBuilder, Expr)> {
+    let rows = rows.filter(column(name).is_not_null())?;
+    let key = cast(name, kind.data_type());
+    if kind == KeyType::Int64 {
+        return Ok((rows, key));
+    }
+    // Space around a text is no part of whose it is.
+    let key = btrim(vec![key]);
+    let key = if rules.is_empty() { key } else { normalised(rules, key) };
+    // A text of nothing is no one's, nor is what the rules make no key of.
+    Ok((rows.filter(key.clone().not_eq(lit("")))?, key))
 }
 
 /// A column of the aliased view, by the name as it stands.

@@ -225,7 +225,7 @@ impl Agreement {
 
     /// The budget's accounts: what each dataset has told, to whomever, per unit.
     pub(crate) fn accounts(views: &[BoundView], unit: &str) -> Vec<String> {
-        let protected = views.iter().map(|bound| &bound.view).filter(|view| view.is_protected());
+        let protected = views.iter().flat_map(|bound| bound.view.with_mapping()).filter(|view| view.is_protected());
         // A dataset is its owner's: nobody else's view can spend its budget.
         let name = |view: &View| {
             if view.lineage == view.owner { view.owner.clone() } else { format!("{}'s {}", view.owner, view.lineage) }
@@ -234,9 +234,14 @@ impl Agreement {
         lineages.into_iter().map(|lineage| format!("{lineage}, per {unit}")).collect()
     }
 
-    /// The owners of the bound views, in slot order.
+    /// The bound views and the mappings that they name.
+    pub(crate) fn all_views(&self) -> impl Iterator<Item = &View> {
+        self.views.iter().flat_map(|bound| bound.view.with_mapping())
+    }
+
+    /// The owners of the bound views and of their mappings.
     pub(crate) fn owners(&self) -> impl Iterator<Item = &str> {
-        self.views.iter().map(|bound| bound.view.owner.as_str())
+        self.all_views().map(|view| view.owner.as_str())
     }
 }
 
@@ -254,6 +259,8 @@ mod tests {
             owner: owner.into(),
             unit: "id".into(),
             unit_rules: Vec::new(),
+            unit_via: None,
+            mapping: None,
             learnable_by: learnable_by.iter().map(ToString::to_string).collect(),
             lineage: lineage.into(),
             sql: String::new(),

@@ -9,6 +9,9 @@ use super::{Controls, UnitRule, is_id, is_inner_path};
 use crate::error::{Code, Fault, Result};
 use crate::parse;
 
+/// What one identifier is shared by: a household, not a town.
+const UNITS_PER_ID_MAX: u32 = 64;
+
 /// A file or a table that a view's SQL sees as a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +50,18 @@ impl Source {
     }
 }
 
+/// What makes of a view one that says whose an identifier is: its rows are pairs of an identifier and a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mapping {
+    /// The column of identifiers.
+    pub id_column: String,
+    /// What is done to their texts, in order, before rows are joined by them.
+    pub id_rules: Vec<UnitRule>,
+    /// How many units one identifier may be mapped to: more end a run.
+    pub max_units_per_id: u32,
+}
+
 /// What a party offers: one `SELECT` over its own files, with a column that names the privacy unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +74,12 @@ pub(crate) struct View {
     pub unit: String,
     /// What is done to the unit column's texts, in order, before units are joined by them.
     pub unit_rules: Vec<UnitRule>,
+    /// The view that says whose the identifiers in the unit column are; none where they are units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_via: Option<Box<View>>,
+    /// For a view that others name in `unit_via`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Mapping>,
     /// For a view that is not about units: the parties that may learn all of it. Nothing keeps a result from telling it.
     pub learnable_by: Vec<String>,
     /// The dataset that its rows come from, for the ledger: views of one lineage share a budget, in all rooms of a host.
@@ -73,6 +94,11 @@ impl View {
     /// Whether the view is about units, and so protected.
     pub(crate) fn is_protected(&self) -> bool {
         self.learnable_by.is_empty()
+    }
+
+    /// The view and the one that it names in `unit_via`: all that its rows follow from.
+    pub(crate) fn with_mapping(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.unit_via.as_deref())
     }
 
     /// Whether its SQL may name values by the room's key. A wrong yes costs little.
@@ -146,6 +172,14 @@ struct ViewTerms {
     #[serde(default)]
     unit_rules: Vec<UnitRule>,
     #[serde(default)]
+    unit_via: Option<String>,
+    #[serde(default)]
+    id_column: Option<String>,
+    #[serde(default)]
+    id_rules: Vec<UnitRule>,
+    #[serde(default)]
+    max_units_per_id: Option<u32>,
+    #[serde(default)]
     learnable_by: Vec<String>,
     /// The owner's id where it is not said: all of an owner's data is one dataset.
     #[serde(default)]
@@ -210,10 +244,14 @@ impl Room {
             let party = Party { folder, controls: controls.check(&id)? };
             insert(&mut room.parties, "party", id, party)?;
         }
-        for view in file.view {
+        let mut mapped = Vec::new();
+        for mut view in file.view {
+            let via = view.unit_via.take();
             let view = room.check_view(view)?;
+            mapped.extend(via.map(|via| (view.id.clone(), via)));
             insert(&mut room.views, "view", view.id.clone(), view)?;
         }
+        room.map_units(&mapped)?;
         for destination in file.destination {
             room.check_party(&destination.recipient, "destination", &destination.id)?;
             check_path(&destination.folder)?;
@@ -265,8 +303,26 @@ impl Room {
         })?
     }
 
+    /// Puts its mapping into each view that names one. A mapping names units itself, so none goes round in a circle.
+    fn map_units(&mut self, mapped: &[(String, String)]) -> Result<()> {
+        for (id, via) in mapped {
+            let mapping = self.views.get(via).filter(|view| view.mapping.is_some()).cloned().ok_or_else(|| {
+                invalid(format!("view {id}: `unit_via` names `{}`, no view with an `id_column`", via.escape_debug()))
+            })?;
+            if mapped.iter().any(|(id, _)| id == via) {
+                return Err(invalid(format!("view {id}: `unit_via` names {via}, which has a `unit_via` itself")));
+            }
+            let Some(view) = self.views.get_mut(id).filter(|view| view.is_protected()) else {
+                return Err(invalid(format!("view {id} has `unit_via` and no `unit`")));
+            };
+            view.unit_via = Some(Box::new(mapping));
+        }
+        Ok(())
+    }
+
     fn check_view(&self, view: ViewTerms) -> Result<View> {
-        let ViewTerms { id, owner, unit, unit_rules, learnable_by, lineage, sql, sources } = view;
+        let mapping = check_mapping(&view)?;
+        let ViewTerms { id, owner, unit, unit_rules, learnable_by, lineage, sql, sources, .. } = view;
         self.check_party(&owner, "view", &id)?;
         if unit.is_some() != learnable_by.is_empty() {
             return Err(invalid(format!("view {id} has either a `unit` or parties that it is `learnable_by`")));
@@ -309,7 +365,7 @@ impl Room {
                 )));
             }
         }
-        Ok(View { id, owner, unit, unit_rules, learnable_by, lineage, sql, sources })
+        Ok(View { id, owner, unit, unit_rules, unit_via: None, mapping, learnable_by, lineage, sql, sources })
     }
 
     /// No party's files lie among another's: who owns a file is decided by where it is.
@@ -329,6 +385,26 @@ impl Room {
             Err(invalid(format!("{what} {id} names the unknown party {party}")))
         }
     }
+}
+
+fn check_mapping(view: &ViewTerms) -> Result<Option<Mapping>> {
+    let ViewTerms { id, unit, id_column, id_rules, max_units_per_id, .. } = view;
+    let Some(id_column) = id_column.clone() else {
+        return if id_rules.is_empty() && max_units_per_id.is_none() {
+            Ok(None)
+        } else {
+            Err(invalid(format!("view {id} has `id_rules` or `max_units_per_id` and no `id_column`")))
+        };
+    };
+    if unit.as_ref().is_none_or(|unit| *unit == id_column) {
+        return Err(invalid(format!("view {id} has an `id_column` and no other column as its `unit`")));
+    }
+    UnitRule::check(id_rules).map_err(|why| invalid(format!("view {id}, in its `id_rules`, {why}")))?;
+    let max_units_per_id = max_units_per_id.unwrap_or(1);
+    if !(1..=UNITS_PER_ID_MAX).contains(&max_units_per_id) {
+        return Err(invalid(format!("view {id}: `max_units_per_id` is not from 1 to {UNITS_PER_ID_MAX}")));
+    }
+    Ok(Some(Mapping { id_column, id_rules: id_rules.clone(), max_units_per_id }))
 }
 
 fn insert<T>(map: &mut BTreeMap<String, T>, what: &str, id: String, value: T) -> Result<()> {
