@@ -28,7 +28,7 @@ impl Site {
 
     fn new(database: Option<Database<'static>>) -> Self {
         let site = Self { state: tempfile::tempdir().unwrap(), database };
-        site.run_by(postgres::keeper());
+        site.run_by(ledger_server::keeper());
         Ledger::create(&site.dir(), site.place().as_deref()).unwrap();
         site
     }
@@ -350,7 +350,7 @@ fn a_commit_whose_answer_is_lost_is_found_and_not_made_twice() {
         "#!/bin/sh\nif ! mkdir '{}'; then exec '{}'; fi\n\
          exec 3<&0; '{1}' <&3 | sed -un '1,3p;4q' & exec >/dev/null 3<&- <&-; wait\n",
         mark.display(),
-        postgres::keeper().display()
+        ledger_server::keeper().display()
     );
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
@@ -367,7 +367,7 @@ fn hosts_of_one_ledger_have_one_key() {
     let site = Site::on_a_server();
     let key = std::fs::read(site.state.path().join("host.key")).unwrap();
     let other = Site { state: tempfile::tempdir().unwrap(), database: None };
-    other.run_by(postgres::keeper());
+    other.run_by(ledger_server::keeper());
     let begin = || Ledger::create(&other.dir(), site.place().as_deref());
     assert_eq!(begin().unwrap_err().code(), Code::StateMissing, "no key");
     assert!(!other.state.path().join("host.key").exists(), "a new key would only have to be removed again");
