@@ -67,7 +67,8 @@ impl Ledger {
         let found = find(&mut transaction)?;
         if found.is_none() {
             let head = "INSERT INTO glovebox.head (version, host_key, entries, sha256) VALUES ($1, $2, 0, '')";
-            let made = transaction.batch_execute(SCHEMA).and_then(|()| transaction.execute(head, &[&VERSION, &host_key]));
+            let made =
+                transaction.batch_execute(SCHEMA).and_then(|()| transaction.execute(head, &[&VERSION, &host_key]));
             made.map_err(|error| broken(&error))?;
         }
         transaction.commit().map_err(|error| broken(&error))?;
