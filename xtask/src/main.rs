@@ -34,7 +34,7 @@ struct Cli {
 enum Task {
     /// Build the example questions into target/questions
     Guests,
-    /// Build the reader of sources beside glovebox, and install what its tests need into target/sources
+    /// Build the reader of sources and the keeper of ledgers beside glovebox, and install what its tests need into target/sources
     Sources,
     /// Run two questions end to end on real data, in target/demo
     Demo,

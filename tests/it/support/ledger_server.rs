@@ -116,10 +116,6 @@ pub(crate) struct Database<'a> {
 }
 
 impl Database<'_> {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Where it is, as the server's owner names it.
     pub(crate) fn place(&self) -> String {
         self.place_of("glovebox")

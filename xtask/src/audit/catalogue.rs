@@ -187,7 +187,15 @@ pub(super) const CLASSES: [Class; 9] = [
         title: "Ledger, receipts, repeats",
         file: "i_ledger.rs",
         elsewhere: &[
-            of("I1", "four writers at once", "ledger::tests::many_writers_at_once_never_overspend"),
+            of("I1", "four writers at once", "ledger::tests::in_a_file::many_writers_at_once_never_overspend"),
+            of(
+                "I1",
+                "four writers at once, on a server",
+                "ledger::tests::on_a_server::many_writers_at_once_never_overspend",
+            ),
+            of("I1", "eight processes of two hosts", "stores::processes_of_two_hosts_never_overspend"),
+            of("I2", "a database from a backup", "stores::a_database_from_a_backup_is_noticed"),
+            of("I4", "the same data asked on two hosts", "stores::hosts_of_one_lineage_have_one_budget"),
             of(
                 "I1",
                 "a process that is killed at every step of its first run",

@@ -313,7 +313,8 @@ fn a_server_that_forgets_at_a_power_loss_is_refused() {
 fn a_commit_on_a_server_is_durable_before_it_is_told() {
     let site = Site::on_a_server();
     let database = site.database.as_ref().unwrap();
-    site.alter(&format!("ALTER DATABASE {} SET synchronous_commit = off", database.name()));
+    let name = database.sql("SELECT current_database()");
+    site.alter(&format!("ALTER DATABASE {name} SET synchronous_commit = off"));
     assert_eq!(database.sql("SHOW synchronous_commit"), "off");
     // Every new entry notes how it was committed.
     site.alter(
