@@ -204,7 +204,8 @@ proptest! {
             let pairs: Vec<_> = pairs.iter().map(|(id, unit)| (Some(IDS[*id]), Some(*unit))).collect();
             // A room without a single pair that joins is refused, which is not what is tried here.
             let (mut rows, mut all) = (rows.clone(), pairs.clone());
-            (rows.push((Some("always"), 99)), all.push((Some("always"), Some(9))));
+            rows.push((Some("always"), 99));
+            all.push((Some("always"), Some(9)));
             let found = room(&rows, &all).units(&[(through(mapping(4)), int_slot())], 99, MEMORY).unwrap();
             let model = |unit: i64| {
                 let own: BTreeSet<_> = all.iter().filter(|(_, of)| *of == Some(unit)).map(|(id, _)| *id).collect();
