@@ -28,6 +28,7 @@ mod provision;
 mod receipt;
 mod repeat;
 mod sandbox;
+mod shards;
 mod sources;
 mod tidy;
 mod trust;

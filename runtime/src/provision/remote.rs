@@ -38,7 +38,7 @@ use crate::error::{Code, Fault, Result};
 use crate::room::{Place as Named, Source, View, sha256_hex};
 
 /// The program that comes with this one.
-const PROGRAM: &str = "glovebox-source";
+pub(crate) const PROGRAM: &str = "glovebox-source";
 
 /// The longest line that a reader may answer with: a pin names every file of a table.
 const LINE_BYTES_MAX: u64 = 256 << 20;
