@@ -335,6 +335,7 @@ fn run_in_process(room: &Path, units: usize, threads: usize) -> Result<Duration>
         agreement: "agreements/reach-r1",
         key: &key,
         threads,
+        groups: 1,
         sort_memory_bytes: 1 << 30,
         state: &state(room),
         store: None,

@@ -15,7 +15,7 @@ use crate::error::{Code, Fault, Result};
 use crate::gate::{self, Approved, Chain, Inquiry};
 use crate::journal::Facts;
 use crate::privacy::{HostKey, Noise, RoomKey, Setting, Tally, UnitSeeds};
-use crate::provision::{self, Host, Resources, Unit};
+use crate::provision::{self, Host, Resources, Split, Unit};
 use crate::random::Random;
 use crate::receipt::Trace;
 use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
@@ -24,7 +24,7 @@ use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
 pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<f64> {
     let dir = crate::open_room(room)?;
     let approved = admit(&dir, agreement)?;
-    let resources = Resources { memory_bytes: 1 << 30, threads: 1, room_key: RoomKey::none() };
+    let resources = Resources { memory_bytes: 1 << 30, threads: 1, room_key: RoomKey::none(), split: Split::none() };
     let (program, compiled) = (Program::at(worker), Compiled::none());
     let seeds = &UnitSeeds::of_run(&[7; 32]);
     let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
@@ -37,8 +37,10 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, work
     let host = Host { dir: &dir, state: room };
     let snapshot = provision::snapshot(&approved, &host, &[])?;
     let mut stream = provision::provision(approved, &host, &resources, &snapshot)?.read()?.units;
-    while let Some(chunk) = stream.next_chunk()? {
-        units.push(chunk);
+    while stream.next_shard()?.is_some() {
+        while let Some(chunk) = stream.next_chunk()? {
+            units.push(chunk);
+        }
     }
     let count: usize = units.iter().map(Vec::len).sum();
     let start = Instant::now();

@@ -18,7 +18,7 @@ use glovebox::{
 };
 use serde_json::json;
 
-use print::{Printed, Progress, print};
+use print::{Printed, Progress, ShardProgress, print};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -410,6 +410,9 @@ struct ReplayArgs {
     /// Cores to use [default: all].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Groups of shards, of which each but the first is asked by a process of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    groups: u16,
     /// Memory for sorting views, in MiB.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=1_048_576), value_name = "MIB")]
     sort_memory: u32,
@@ -443,6 +446,9 @@ struct RunArgs {
     /// Cores to use [default: all].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Groups of shards, of which each but the first is asked by a process of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    groups: u16,
     /// Memory for sorting views, in MiB; what does not fit is spilled to a private folder.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=1_048_576), value_name = "MIB")]
     sort_memory: u32,
@@ -491,7 +497,7 @@ impl Cli {
             Command::Verify { receipt, root } => {
                 Ok(Printed::verified(&verify(&open_room(room)?, &receipt, root.as_deref(), now)?))
             }
-            Command::Replay(args) => run_again(room, &state, &args),
+            Command::Replay(args) => run_again(room, &state, &args, self.json),
             Command::Export(args) => export_approvals(room, &args),
             Command::Log(command) => log(room, &state, command),
             Command::State(command) => remember(room, at, command),
@@ -671,20 +677,24 @@ fn withdraw(room: &Path, args: &RevokeArgs) -> anyhow::Result<Printed> {
     ))
 }
 
-fn run_again(room: &Path, state: &Path, args: &ReplayArgs) -> anyhow::Result<Printed> {
+fn run_again(room: &Path, state: &Path, args: &ReplayArgs, json: bool) -> anyhow::Result<Printed> {
     let what = Replay {
         receipt: &args.receipt,
         identity: &args.identity,
         root: args.root.as_deref(),
         threads: threads(args.threads)?,
+        groups: args.groups,
         sort_memory_bytes: (args.sort_memory as usize) << 20,
         state,
         worker: None,
     };
-    let replayed = replay(&open_room(room)?, &what, Clock::System.now())?;
+    let progress = ShardProgress::new(json);
+    let replayed = replay(&open_room(room)?, &what, Clock::System.now(), &|done| progress.at(done));
+    progress.finish();
+    let replayed = replayed?;
     let text = format!(
-        "run {} replays: {} rows, the same output commitment {}",
-        replayed.run_id, replayed.rows, replayed.output_commitment
+        "run {} replays: {} rows, the same output commitment {}\nbefore any noise: the same sums {}",
+        replayed.run_id, replayed.rows, replayed.output_commitment, replayed.raw_sha256
     );
     Ok(Printed::done(json!(replayed), text))
 }
@@ -762,6 +772,7 @@ fn execute(room: &Path, state: StateAt<'_>, args: &RunArgs, json: bool) -> anyho
         agreement: &args.agreement,
         key: &key,
         threads: threads(args.threads)?,
+        groups: args.groups,
         sort_memory_bytes: (args.sort_memory as usize) << 20,
         state: state.folder,
         store: state.store,

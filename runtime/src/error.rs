@@ -155,6 +155,7 @@ codes! {
     TimedOut = "TIMED_OUT" "a unit ran into the wall clock, which ends the whole run",
     WallMissing = "WALL_MISSING" "this host's kernel cannot confine a question as the owners demand",
     SandboxFailed = "SANDBOX_FAILED" "the sandbox itself failed, or a worker process ended",
+    ShardsDiffer = "SHARDS_DIFFER" "the parts of a run do not add up to the rows that were read, or a part did not come to its end",
     }
     Privacy {
     BudgetExhausted = "BUDGET_EXHAUSTED" "the run would cost more than is left of the privacy budget",

@@ -24,6 +24,7 @@ mod provision;
 mod receipt;
 mod sandbox;
 mod session;
+mod shards;
 
 mod agree;
 mod audit;
@@ -55,6 +56,10 @@ pub use clock::Clock;
 pub mod worker {
     pub use glovebox_sandbox::{COMMAND, serve};
 }
+/// What the program does when it is started as a group of shards.
+pub mod group {
+    pub use crate::shards::group::{COMMAND, serve};
+}
 pub use error::{Code, Fault, Result, Stage};
 pub use export::{Export, Exported, export};
 pub use gate::ApprovalRecord;
@@ -73,6 +78,7 @@ pub use replay::{Replay, Replayed, replay};
 pub use room::{Delta, Epsilon};
 pub use run::{Outcome, ReleasedResult, Request, Step, run};
 pub use sandbox::Asking;
+pub use shards::ShardsDone;
 pub use show::{Preview, preview};
 pub use signing::{
     AgentKey, Approved, Change, Draft, Enrolled, Holder, LIST_DAYS, PublicKeyFile, RegistryStatus, Revoked, Withdrawal,

@@ -8,10 +8,15 @@ use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    // A question's process: it is to do nothing before its walls stand.
-    if arguments.next().is_some_and(|command| command == glovebox::worker::COMMAND) {
-        let arguments: Vec<_> = arguments.filter_map(|argument| argument.into_string().ok()).collect();
-        return if glovebox::worker::serve(&arguments) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let ended = |is_well| if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    // Processes of a run, which put up walls of their own before they look at anything.
+    match arguments.next() {
+        Some(command) if command == glovebox::worker::COMMAND => {
+            let arguments: Vec<_> = arguments.filter_map(|argument| argument.into_string().ok()).collect();
+            return ended(glovebox::worker::serve(&arguments));
+        }
+        Some(command) if command == glovebox::group::COMMAND => return ended(glovebox::group::serve()),
+        _ => {}
     }
     restart_with_modest_heap();
     std::panic::set_hook(Box::new(|panic| {

@@ -20,13 +20,14 @@ mod noise;
 mod pseudonym;
 mod reduce;
 mod setting;
+mod shard_key;
 mod store;
 mod suppress;
 #[cfg(test)]
 mod tests;
 mod unit_seeds;
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::sync::Arc;
 
 use arrow::error::ArrowError;
@@ -47,7 +48,10 @@ pub use mechanism::{Cost, MeasureNoise};
 pub(crate) use noise::Noise;
 pub(crate) use pseudonym::{DestinationKey, RoomKey};
 pub(crate) use setting::Setting;
+pub(crate) use shard_key::ShardKey;
 pub(crate) use unit_seeds::UnitSeeds;
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Fault, Result};
 use crate::gate::Approved;
@@ -56,7 +60,7 @@ use crate::random::Random;
 use crate::room::{Agreement, Controls, Join, Kind, Manifest, Mode, Reducer};
 use crate::sandbox::Answer;
 
-/// What the units' answers have come to so far. It has no Debug and no Serialize: it is raw.
+/// What the units' answers have come to so far. It has no Debug, and is written for whoever adds it up alone: it is raw.
 #[derive(Clone)]
 pub(crate) enum Tally {
     Groups(GroupTally),
@@ -88,6 +92,36 @@ impl Tally {
             (Self::List(tally), Self::List(other)) => tally.merge(other),
             _ => {}
         }
+    }
+
+    /// Writes what has been added up in its one form: that of the same units is the same, whoever asked them in which
+    /// order. For a hash, or for whoever adds it up with others'.
+    pub(crate) fn write(&self, to: &mut dyn Write) -> postcard::Result<()> {
+        match self {
+            Self::Groups(tally) => tally.write(to),
+            Self::List(tally) => tally.write(to),
+        }
+    }
+
+    /// A tally of the same run that was written.
+    pub(crate) fn read(&self, bytes: &[u8]) -> postcard::Result<Self> {
+        match self {
+            Self::Groups(empty) => empty.read(bytes).map(Self::Groups),
+            Self::List(empty) => empty.read(bytes).map(Self::List),
+        }
+    }
+
+    /// SHA-256 of what has been added up, the same on any host: whoever contributed is counted in it and not named.
+    pub(crate) fn sha256(&self) -> Result<[u8; 32]> {
+        let mut hash = Hashing(Sha256::new());
+        let written = match self {
+            Self::Groups(tally) => tally.clone().without_names().write(&mut hash),
+            Self::List(tally) => tally.write(&mut hash),
+        };
+        written.map_err(|error| {
+            Fault::new(Code::Internal, format!("a tally cannot be hashed: {error}"), "report it as a defect")
+        })?;
+        Ok(hash.0.finalize().into())
     }
 
     /// Units and sums per group before any noise. Each identifier of a list is a group of its own.
@@ -139,6 +173,20 @@ impl Tally {
     }
 }
 
+/// Hashes what is written to it.
+struct Hashing(Sha256);
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Proof that the run is paid for. Only a paid run may show a unit to a guest: from then on even how long it takes, or
 /// that it fails, tells something.
 pub(crate) struct Funded(Provisioned);
@@ -166,6 +214,11 @@ pub(crate) struct RawOutput {
 impl RawOutput {
     pub(crate) const fn new(approved: Approved, tally: Tally) -> Self {
         Self { approved, tally }
+    }
+
+    /// SHA-256 of all that it has. It follows from data alone, so it is for the auditor's eyes alone.
+    pub(crate) fn sha256(&self) -> Result<[u8; 32]> {
+        self.tally.sha256()
     }
 }
 

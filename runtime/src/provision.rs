@@ -16,6 +16,7 @@ mod records;
 mod remote;
 mod schema;
 mod session;
+mod shard;
 mod shared;
 mod sort;
 mod source;
@@ -29,18 +30,20 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use cap_std::fs::{Dir, File, PermissionsExt};
-use glovebox_source_protocol::Connection;
+use glovebox_source_protocol::{Connection, Pin};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
 use self::feed::Feed;
 use self::folder::Stamp;
 use self::join::{JoinInput, Joined};
+pub(crate) use self::remote::PROGRAM as READER;
 use self::remote::Pinned;
 use self::schema::KeyType;
 pub(crate) use self::schema::ViewSchema;
 pub(crate) use self::schema::slot_schema;
 use self::session::{Scratch, Share};
+pub(crate) use self::shard::{Intake, Multiset, Split, differ};
 pub use self::shared::{SharedView, ViewStamp};
 use self::view::PlannedView;
 use crate::error::{Code, Fault, Result};
@@ -102,6 +105,8 @@ pub(crate) struct Resources {
     pub(crate) threads: usize,
     /// The key of the pseudonyms that views write.
     pub(crate) room_key: RoomKey,
+    /// How units are split, and which of them are read.
+    pub(crate) split: Split,
 }
 
 /// A file or a table that a view reads, as it was.
@@ -122,6 +127,13 @@ pub(crate) struct SourceDigest {
 enum Held {
     File(Stamp),
     Table(Arc<Pinned>),
+}
+
+/// A source as another process of this host finds it again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum SourcePin {
+    File(SourceDigest, Stamp),
+    Table(SourceDigest, Pin),
 }
 
 impl Held {
@@ -149,6 +161,27 @@ impl Snapshot {
     /// The sources' digests, in slot order.
     pub(crate) fn sources(&self) -> Vec<SourceDigest> {
         self.0.iter().map(|(digest, _)| digest.clone()).collect()
+    }
+
+    pub(crate) fn pins(&self) -> Vec<SourcePin> {
+        let pin = |(digest, held): &(SourceDigest, Held)| match held {
+            Held::File(stamp) => SourcePin::File(digest.clone(), *stamp),
+            Held::Table(table) => SourcePin::Table(digest.clone(), table.pin.clone()),
+        };
+        self.0.iter().map(pin).collect()
+    }
+
+    /// What is left of it when all is read: no server keeps a state for it any more.
+    pub(crate) fn let_go(self) -> Self {
+        Self::of_pins(self.pins())
+    }
+
+    pub(crate) fn of_pins(pins: Vec<SourcePin>) -> Self {
+        let held = |pin| match pin {
+            SourcePin::File(digest, stamp) => (digest, Held::File(stamp)),
+            SourcePin::Table(digest, pin) => (digest, Held::Table(Arc::new(Pinned::of(pin)))),
+        };
+        Self(pins.into_iter().map(held).collect())
     }
 
     /// Whether a view's files are those that were digested: all of them, unchanged, and no other.
@@ -296,18 +329,23 @@ pub(crate) fn open(
             lookups.push(Lookup { slot: index, view, of: (*slot).clone() });
             continue;
         }
-        let sorted = runtime.block_on(view.sorted(slot, key))?;
-        let feed = Feed::start(&runtime, view, sorted);
+        let (sorted, recheck) = runtime.block_on(view.sorted(slot, key, resources.split))?;
+        let feed = Feed::start(&runtime, view, sorted, recheck);
         inputs.push(JoinInput { pages: feed, schema: slot_schema(slot), join: slot.join });
     }
     let joined = Joined::new(key, inputs, max_rows);
-    Ok(UnitStream { first: None, joined, lookups, tables: Vec::new(), max_rows, runtime, _scratch: scratch })
+    let (split, shards) = (resources.split, Box::new(resources.split.shards()));
+    let tables = Vec::new();
+    Ok(UnitStream { split, shards, joined, lookups, tables, max_rows, runtime, _scratch: scratch })
 }
 
-/// The units of a run, in key order. Blocks; must be neither used nor dropped inside an async context.
+/// The units of a run, shard after shard, and in key order within a shard. Blocks; must be neither used nor dropped
+/// inside an async context.
 // The order of the fields is the order of their end: readers, threads, spilled rows.
 pub(crate) struct UnitStream {
-    first: Option<Vec<Unit>>,
+    split: Split,
+    /// Those that are still to come.
+    shards: Box<dyn Iterator<Item = u16> + Send>,
     joined: Joined<Feed>,
     lookups: Vec<Lookup>,
     /// The rows of the lookups, once they are read.
@@ -325,15 +363,15 @@ struct Lookup {
 }
 
 impl UnitStream {
-    /// The next units, a few hundred at most; `None` after the last.
-    pub(crate) fn next_chunk(&mut self) -> Result<Option<Vec<Unit>>> {
-        match self.first.take() {
-            Some(first) => Ok(Some(first)),
-            None => self.joined_chunk(),
-        }
+    /// Goes on to the next shard, though it may have no units; `None` after the last.
+    pub(crate) fn next_shard(&mut self) -> Result<Option<u16>> {
+        let Some(shard) = self.shards.next() else { return Ok(None) };
+        self.joined.restart(|feed| feed.turn_to(Some(shard)))?;
+        Ok(Some(shard))
     }
 
-    fn joined_chunk(&mut self) -> Result<Option<Vec<Unit>>> {
+    /// The next units of the shard at hand, a few hundred at most; `None` after its last.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<Vec<Unit>>> {
         let Some(mut units) = self.joined.next_chunk()? else { return Ok(None) };
         for (slot, rows) in &self.tables {
             units.iter_mut().for_each(|unit| unit.views.insert(*slot, rows.clone()));
@@ -341,15 +379,24 @@ impl UnitStream {
         Ok(Some(units))
     }
 
+    /// What was read and kept, in slot order; to be asked after the last shard.
+    pub(crate) fn intakes(&mut self) -> Result<Vec<Intake>> {
+        let mut intakes = Vec::new();
+        self.joined.restart(|feed| feed.end().map(|intake| intakes.push(intake)))?;
+        for (slot, rows) in &self.tables {
+            intakes.insert(*slot, Intake::of_lookup(&rows.batch, &self.split)?);
+        }
+        Ok(intakes)
+    }
+
     /// Reads and sorts every view, so that what is wrong with one shows before the run is paid for.
-    fn read_ahead(&mut self) -> Result<()> {
+    pub(crate) fn read_ahead(&mut self) -> Result<()> {
         for Lookup { slot, view, of } in std::mem::take(&mut self.lookups) {
             let table = self.runtime.block_on(view.whole(&of, self.max_rows))?;
             let rows = Rows { start: 0, count: table.num_rows(), batch: Arc::new(table) };
             self.tables.push((slot, rows));
         }
-        self.first = self.joined_chunk()?;
-        Ok(())
+        self.joined.restart(Feed::look)
     }
 }
 

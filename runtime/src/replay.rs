@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use cap_std::fs::Dir;
 use chrono::{DateTime, Utc};
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 
 use crate::destination;
 use crate::error::{Code, Fault, Result};
 use crate::gate;
-use crate::privacy::{self, DestinationKey, HostKey, RoomKey, Setting, UnitSeeds};
-use crate::provision::{self, Host, Resources};
+use crate::privacy::{self, DestinationKey, HostKey, RoomKey, Setting, ShardKey, UnitSeeds};
+use crate::provision::{self, Host, Resources, Split};
 use crate::random::Random;
 use crate::receipt::{self, SEALED_BYTES_MAX, Sealed, open_sealed, sealed_path};
 use crate::room::sha256_hex;
-use crate::sandbox::{self, Compiled, Grounds, Program, Sandbox};
+use crate::sandbox::{Compiled, Grounds, Program, Sandbox};
+use crate::shards::{self, Groups, Parts, ShardsDone, THIS_PROGRAM};
 
 /// What to replay, and with what.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct Replay<'a> {
     pub root: Option<&'a str>,
     /// How many cores to use; the answer is the same for any number.
     pub threads: usize,
+    /// Into how many groups of shards the units are split; the answer is the same for any number.
+    pub groups: u16,
     /// Memory for sorting views, in bytes.
     pub sort_memory_bytes: usize,
     /// The folder of this host's state, where the ways to tables outside of the room are.
@@ -48,12 +52,19 @@ pub struct Replayed {
     pub run_id: String,
     /// The commitment that both runs came to.
     pub output_commitment: String,
+    /// SHA-256 of what the units came to before any noise, in both runs.
+    pub raw_sha256: String,
     /// Rows of the output.
     pub rows: usize,
 }
 
-/// Replays a run whose receipt verifies.
-pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Replayed> {
+/// Replays a run whose receipt verifies. The auditor, who has the run's exact figures, is told of each shard.
+pub fn replay(
+    dir: &Dir,
+    replay: &Replay<'_>,
+    now: DateTime<Utc>,
+    progress: &(dyn Fn(ShardsDone) + Sync),
+) -> Result<Replayed> {
     let evidence = receipt::evidence(dir, replay.receipt, replay.root, now)?;
     let (run_id, committed) = (evidence.run_id().to_owned(), evidence.output_commitment().to_owned());
     let sealed = read_sealed(dir, &run_id, evidence.sealed_sha256(), replay.identity)?;
@@ -62,18 +73,21 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
     let paid = evidence.charges().to_vec();
     let approved = gate::readmit(dir, evidence)?;
     let program = replay.worker.map_or_else(Program::this, Program::at);
+    let parts = Parts::of(&approved, replay.groups, crate::run::cores(replay.threads))?;
     let compiled = Compiled::none();
     let grounds = Grounds {
         program: &program,
         compiled: &compiled,
-        workers: crate::run::cores(replay.threads),
+        workers: parts.workers(),
         worker_seconds: WORKER_SECONDS,
         seeds: &UnitSeeds::of_run(&seed),
     };
     let sandbox = Sandbox::start(&approved, &grounds)?;
     let room_key = RoomKey::from_hex(&sealed.room_key);
     let room_key = room_key.ok_or_else(|| not_replayable("the sealed part has no key of the room"))?;
-    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads, room_key };
+    let split = Split::whole(ShardKey::of_run(&seed), approved.manifest().shards());
+    let resources = Resources { memory_bytes: replay.sort_memory_bytes, threads: replay.threads, room_key, split };
+    let resources = parts.share(resources);
     let host = Host { dir, state: replay.state };
     let snapshot = provision::snapshot(&approved, &host, &sealed.sources)?;
     // Other data would make every replay an answer about what differs, which no one has paid for.
@@ -85,12 +99,24 @@ pub fn replay(dir: &Dir, replay: &Replay<'_>, now: DateTime<Utc>) -> Result<Repl
     // The history that this key names units for is not asked again.
     let setting = Arc::new(Setting::new(approved.agreement(), &HostKey::none(), destination));
     let provisioned = provision::provision(approved, &host, &resources, &snapshot)?.read()?;
-    let (raw, _) = sandbox::execute(sandbox, privacy::replayed(provisioned, &paid)?, &setting)?;
+    let groups = Groups {
+        parts,
+        resources,
+        snapshot: &snapshot,
+        dir,
+        program: replay.worker.unwrap_or_else(|| Path::new(THIS_PROGRAM)),
+        compiled: &compiled,
+        worker_seconds: WORKER_SECONDS,
+        unit_seeds: UnitSeeds::key_of_run(&seed),
+        progress,
+    };
+    let (raw, _) = shards::execute(sandbox, privacy::replayed(provisioned, &paid)?, &setting, &groups)?;
+    let raw_sha256 = HEXLOWER.encode(&raw.sha256()?);
     let mut noise = Random::from_seed(seed);
     let released = privacy::release(raw, &mut noise)?;
     let rendered = destination::render(released, &setting, &mut noise)?;
-    if rendered.commitment == committed {
-        return Ok(Replayed { run_id, output_commitment: committed, rows: rendered.rows });
+    if rendered.commitment == committed && sealed.raw_sha256.as_ref() == Some(&raw_sha256) {
+        return Ok(Replayed { run_id, output_commitment: committed, raw_sha256, rows: rendered.rows });
     }
     Err(Fault::new(
         Code::ReplayDiffers,

@@ -9,12 +9,12 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::destination::{self, Delivered, RenderedResult};
 use crate::error::{Code, Fault, Result};
-use crate::privacy::{self, Charge, MeasureNoise, Mechanism};
-use crate::provision::{self, Resources};
+use crate::privacy::{self, Charge, MeasureNoise, Mechanism, ShardKey};
+use crate::provision::{self, Resources, Split};
 use crate::random::Random;
 use crate::receipt::{self, Trace};
-use crate::sandbox;
 use crate::session::Session;
+use crate::shards::Parts;
 
 /// A request for one run. It points at an agreement and decides nothing else about what is released.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Request<'a> {
     pub key: &'a SigningKey,
     /// How many cores to use; more than there are make no difference.
     pub threads: usize,
+    /// Into how many groups of shards the units are split; each but the first is asked by a process of its own.
+    pub groups: u16,
     /// Memory for sorting views, in bytes; what does not fit is spilled to a private folder.
     pub sort_memory_bytes: usize,
     /// The folder of this host's anchors, outside of any room.
@@ -127,14 +129,16 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
         return destination::render(privacy::recalled(approved, &answer)?, &*session.setting()?, &mut noise);
     }
     session.ledger()?.check(&privacy::charges(approved.agreement(), approved.manifest()))?;
-    let sandbox = session.sandbox(&approved, cores(request.threads))?;
+    let parts = Parts::of(&approved, request.groups, cores(request.threads))?;
+    let sandbox = session.sandbox(&approved, parts.workers())?;
 
     // 2. Provision: the budget is reserved; the run's own principal opens the agreed views; the budget is settled before
     // the first row is looked at, and from there on everything that goes wrong is told as one thing.
     progress(Step::Provision);
     session.certify(&approved)?;
     let (threads, room_key) = (cores(request.threads), session.room_key()?);
-    let resources = Resources { memory_bytes: request.sort_memory_bytes, threads, room_key };
+    let split = Split::whole(ShardKey::of_run(&session.seed()), approved.manifest().shards());
+    let resources = parts.share(Resources { memory_bytes: request.sort_memory_bytes, threads, room_key, split });
     if snapshot.infers_types() {
         session.begin_to_read()?;
     }
@@ -142,13 +146,13 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     session.begin_to_read()?;
     let provisioned = opened.read()?;
     // A state that a server keeps is in its way.
-    drop(snapshot);
+    let snapshot = snapshot.let_go();
 
-    // 3. Sandbox: ask about one unit at a time. Nothing leaves yet.
+    // 3. Sandbox: ask about one unit at a time, shard by shard. Nothing leaves yet.
     progress(Step::Sandbox);
     let funded = privacy::charge(provisioned, &session.trace.run_id, &session.ledger()?)?;
-    let (raw, figures) = sandbox::execute(sandbox, funded, &session.setting()?)?;
-    session.keep_figures(figures);
+    let (raw, figures) = session.ask(sandbox, funded, parts, resources, &snapshot)?;
+    session.keep_figures(figures, raw.sha256()?);
 
     // 4. Privacy: threshold and noise.
     progress(Step::Privacy);

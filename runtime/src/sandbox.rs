@@ -32,8 +32,8 @@ use lower::Lowering;
 
 use crate::error::{Code, Fault, Result};
 use crate::gate::Approved;
-use crate::privacy::{Funded, RawOutput, Setting, Tally, UnitSeeds};
-use crate::provision::{Provisioned, Unit};
+use crate::privacy::{Tally, UnitSeeds};
+use crate::provision::Unit;
 use crate::room::{Limits, Manifest, Slot, Value};
 
 /// Chunks of units that wait for a worker, per worker: enough to keep all busy, few enough to bound memory.
@@ -78,13 +78,30 @@ impl Sandbox {
         may_lack: &[Wall],
         grounds: &Grounds<'_>,
     ) -> Result<Self> {
-        let Grounds { program, compiled, workers, worker_seconds, seeds } = *grounds;
-        let start = |_| Worker::start(program, &spec.limits, worker_seconds);
-        let mut workers: Vec<Worker> = (0..workers.max(1)).map(start).collect::<Result<_, _>>()?;
-        compiled.with(program, component, &spec.limits, may_lack, |code| {
-            workers.iter_mut().try_for_each(|worker| worker.load(code, &spec, may_lack))
+        let mut sandbox = Self::started(&spec, slots, grounds)?;
+        grounds.compiled.with(grounds.program, component, &spec.limits, may_lack, |code| {
+            sandbox.workers.iter_mut().try_for_each(|worker| worker.load(code, &spec, may_lack))
         })?;
-        let seeds = spec.seed().map(|_| seeds.clone());
+        Ok(sandbox)
+    }
+
+    /// Workers for a question that this host has compiled and screened.
+    pub(crate) fn of_code(
+        code: &[u8],
+        spec: Spec,
+        slots: &[Slot],
+        may_lack: &[Wall],
+        grounds: &Grounds<'_>,
+    ) -> Result<Self> {
+        let mut sandbox = Self::started(&spec, slots, grounds)?;
+        sandbox.workers.iter_mut().try_for_each(|worker| worker.load(code, &spec, may_lack))?;
+        Ok(sandbox)
+    }
+
+    fn started(spec: &Spec, slots: &[Slot], grounds: &Grounds<'_>) -> Result<Self> {
+        let start = |_| Worker::start(grounds.program, &spec.limits, grounds.worker_seconds);
+        let workers: Vec<Worker> = (0..grounds.workers.max(1)).map(start).collect::<Result<_, _>>()?;
+        let seeds = spec.seed().map(|_| grounds.seeds.clone());
         Ok(Self { workers, slots: slots.to_vec(), seeds })
     }
 
@@ -115,16 +132,6 @@ pub(crate) fn spec(manifest: &Manifest, parameters: &[Value], limits: &Limits) -
         parameters: parameters.to_vec(),
         slots: manifest.slots.iter().map(types).collect(),
     }
-}
-
-/// Runs the question over every unit, in all workers. The budget has been charged by now.
-///
-/// The figures are exact, so they are for the auditor's eyes alone.
-pub(crate) fn execute(mut sandbox: Sandbox, funded: Funded, setting: &Arc<Setting>) -> Result<(RawOutput, Figures)> {
-    let Provisioned { approved, mut units } = funded.into_provisioned();
-    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, Arc::clone(setting));
-    let (tally, figures) = sandbox.ask_all(&empty, || units.next_chunk())?;
-    Ok((RawOutput::new(approved, tally), figures))
 }
 
 /// Asks about each unit in turn, each in an instance of its own.

@@ -1,5 +1,6 @@
 //! What a run holds besides its data: the room, the journal, the ledger, its principal, and what is known of it so far.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use crate::gate::{self, Approved, Chain, Confirmed, Inquiry};
 use crate::journal::{Facts, Held, Journal, OpenRun};
 use crate::principal::{self, Decommission, End, Paid, Places, RunNames, RunPrincipal, Tenure};
 use crate::privacy::{
-    self, History, HostKey, Kept, Ledger, Release, Released, ReleasedSet, RoomKey, SetKind, Setting, StoredAnswer,
-    UnitSeeds,
+    self, Funded, History, HostKey, Kept, Ledger, RawOutput, Release, Released, ReleasedSet, RoomKey, SetKind, Setting,
+    StoredAnswer, UnitSeeds,
 };
-use crate::provision::{Host, Snapshot, SourceDigest};
+use crate::provision::{Host, Resources, Snapshot, SourceDigest};
 use crate::random::Random;
 use crate::receipt::{
     self, CAUSE_BYTES_MAX, ReceiptSigner, SandboxRecord, Sealed, Trace, certificate_path, proof_path, sealed_path,
@@ -27,6 +28,7 @@ use crate::receipt::{
 use crate::room::{Controls, Kind, View, begin_build_sha256, is_inner_path, sha256_hex};
 use crate::run::Request;
 use crate::sandbox::{Compiled, Figures, Grounds, Program, Sandbox, isa};
+use crate::shards::{self, Groups, Parts, THIS_PROGRAM};
 use crate::state::{State, StateAt};
 
 const AGREEMENT_PATH_MAX: usize = 200;
@@ -63,6 +65,7 @@ struct Affairs {
     slots: usize,
     sources: Vec<SourceDigest>,
     figures: Option<Figures>,
+    raw_sha256: Option<String>,
     answer: Option<Answer>,
     /// Why there is no result, for the auditor.
     cause: Option<Fault>,
@@ -127,6 +130,30 @@ impl<'a> Session<'a> {
         Ok(sandbox)
     }
 
+    /// Asks about all units, in groups of shards.
+    pub(crate) fn ask(
+        &self,
+        sandbox: Sandbox,
+        funded: Funded,
+        parts: Parts,
+        resources: Resources,
+        snapshot: &Snapshot,
+    ) -> Result<(RawOutput, Figures)> {
+        let groups = Groups {
+            parts,
+            resources,
+            snapshot,
+            dir: &self.dir,
+            program: self.request.worker.unwrap_or_else(|| Path::new(THIS_PROGRAM)),
+            compiled: &Compiled::of(self.state.try_clone_dir()?, HostKey::open(&self.state.dir)?),
+            worker_seconds: u64::from(self.request.minutes) * 60,
+            unit_seeds: UnitSeeds::key_of_run(&self.seed),
+            // How many units a shard has, and when it is done, is about data.
+            progress: &|_| (),
+        };
+        shards::execute(sandbox, funded, &self.setting()?, &groups)
+    }
+
     /// Asks the gate.
     pub(crate) fn admit(&mut self) -> Result<Approved> {
         check_path(self.request.agreement)?;
@@ -157,6 +184,7 @@ impl<'a> Session<'a> {
             slots: approved.manifest().slots.len(),
             sources: snapshot.sources(),
             figures: None,
+            raw_sha256: None,
             answer: None,
             cause: None,
         });
@@ -270,10 +298,11 @@ impl<'a> Session<'a> {
         self.seed
     }
 
-    /// Keeps the exact figures for the auditor.
-    pub(crate) fn keep_figures(&mut self, figures: Figures) {
+    /// Keeps the exact figures for the auditor, and the digest of what there was before any noise.
+    pub(crate) fn keep_figures(&mut self, figures: Figures, raw_sha256: [u8; 32]) {
         if let Some(affairs) = &mut self.affairs {
             affairs.figures = Some(figures);
+            affairs.raw_sha256 = Some(hex(&raw_sha256));
         }
     }
 
@@ -412,6 +441,7 @@ impl<'a> Session<'a> {
             finished_at: clock::to_text(self.request.clock.now()),
             slots: affairs.slots,
             figures: affairs.figures,
+            raw_sha256: affairs.raw_sha256,
             cause: affairs.cause.map(|fault| {
                 let cause = format!("{}: {}", fault.code(), fault.fact());
                 // So that a character is a byte in JSON too.

@@ -271,7 +271,7 @@ fn every_verb_prints_one_json_object_with_stable_keys() {
         agree, refused: code fact ok remedy
         verify: agreement_id checks code decision ok registry_sha256 run_id runtime
         verify.checks[]: holds what
-        replay: ok output_commitment rows run_id
+        replay: ok output_commitment raw_sha256 rows run_id
         log verify: ok open_runs origin root size vkeys witnesses
         log prove: ok proof
         log checkpoint: checkpoint ok

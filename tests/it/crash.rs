@@ -492,6 +492,7 @@ fn ask(room: &Fixture, agreement: &str, nonce: Option<&str>, at: DateTime<Utc>) 
         agreement,
         key: &key,
         threads: 1,
+        groups: 1,
         sort_memory_bytes: 64 << 20,
         state: &state,
         store: None,

@@ -31,6 +31,7 @@ mod provision;
 mod receipt;
 mod repeat;
 mod sandbox;
+mod shards;
 mod shares;
 mod sources;
 mod stores;

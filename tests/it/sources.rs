@@ -74,6 +74,10 @@ fn a_run_over_a_delta_table_is_that_over_its_rows() {
     let [source] = found.as_array().unwrap().as_slice() else { panic!("{found}") };
     assert_eq!((source["source"].as_str(), &source["version"]), (Some("delta:data/retailer/households"), &1.into()));
     replays(&room, &run);
+    // The process of a group reads the table through a reader of its own.
+    let in_groups = ["replay", &run.receipt, "--identity", "keys/auditor.txt", "--groups", "2", "--json"];
+    let replayed = room.glovebox(&in_groups).succeeded();
+    assert_eq!(replayed["output_commitment"], run.record["predicate"]["released"]["output_commitment"]);
 
     // The pin is the reader's own line, and its digest is the source's.
     let reader = PathBuf::from(env!("CARGO_BIN_EXE_glovebox")).with_file_name("glovebox-source");
@@ -202,6 +206,9 @@ fn a_table_that_vanishes_while_the_run_begins() {
 fn a_reader_of_a_strangers() {
     let room = with_stranger("");
     let agreement = room.agreed("evil", EVIL);
+    let in_groups = room.glovebox(&["run", &agreement, "--groups", "2", "--json"]);
+    room.is_refused(&in_groups, "USAGE", 2);
+    assert_eq!(in_groups.json()["charges"], serde_json::json!([]));
     let run = room.released(&agreement);
     let found = sources(&room, &run);
     assert_eq!((found[0]["source"].as_str(), found[0].get("version")), (Some("shop:households"), None));

@@ -215,6 +215,7 @@ fn a_run_whose_server_is_lost_is_never_free_and_released() {
         let (agreement, spent) = (host.question(letter), host.spent());
         let outputs = host.market.room.outputs();
         let request = Request {
+            groups: 1,
             room: &root,
             agreement: &agreement,
             key: &key,

@@ -277,6 +277,7 @@ impl Fixture {
             agreement,
             key: &load_key(&self.path("keys/runtime.pem")).expect("a key"),
             threads: 1,
+            groups: 1,
             sort_memory_bytes: 64 << 20,
             state: &self.state(),
             store: None,

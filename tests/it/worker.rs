@@ -201,7 +201,7 @@ fn a_worker_has_no_file_but_its_pipes_and_its_memory_and_no_environment() {
     assert_eq!(fs::read_link(process.join("cwd")).unwrap(), PathBuf::from("/"));
 }
 
-fn signal(process: u32, name: &str) {
+pub(crate) fn signal(process: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap();
     assert!(status.success());
 }
@@ -431,7 +431,7 @@ fn one_owner_alone_cannot_do_without_a_wall() {
 }
 
 /// The processes that a process has started.
-fn children(process: u32) -> Vec<u32> {
+pub(crate) fn children(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()).collect()

@@ -16,6 +16,10 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     let exchange = root.join("exchange");
     cargo(&exchange, &["test", "--locked"], &[("CARGO_TARGET_DIR", &root.join("target/exchange"))])?;
     sources::build(root)?;
-    cargo(&root.join("sources"), &["test", "--workspace", "--locked"], &[("CARGO_TARGET_DIR", &sources::target(root))])?;
+    cargo(
+        &root.join("sources"),
+        &["test", "--workspace", "--locked"],
+        &[("CARGO_TARGET_DIR", &sources::target(root))],
+    )?;
     cargo(root, &["test", "--workspace", "--locked"], &[])
 }

@@ -8,7 +8,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use glovebox::{
     Charge, Code, Draft, Enrolled, Fault, Identified, LedgerLine, LogStatus, MeasureNoise, Outcome, Preview, Principal,
-    Quote, RegistryStatus, Rehearsal, ReleasedResult, Step, Verified,
+    Quote, RegistryStatus, Rehearsal, ReleasedResult, ShardsDone, Step, Verified,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -361,6 +361,31 @@ impl Progress {
             Step::Gate => "checking approvals",
             _ => "running: the result comes at the end of a slot",
         });
+    }
+
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// How far a replay is, for the auditor at a terminal.
+pub(super) struct ShardProgress(ProgressBar);
+
+impl ShardProgress {
+    pub(super) fn new(json: bool) -> Self {
+        if json || !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{bar:20} shard {pos} of {len}{msg}, {eta} to go");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar)
+    }
+
+    pub(super) fn at(&self, done: ShardsDone) {
+        self.0.set_length(done.shards.into());
+        self.0.set_position(done.done.into());
+        self.0.set_message(format!(", {} rows, {} units", done.rows, done.units));
     }
 
     pub(super) fn finish(&self) {

@@ -1,11 +1,13 @@
 //! Analytical answers: contributions per group become the numbers of a table.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize, Serializer};
 use unicode_normalization::is_nfc;
 
 use super::Setting;
@@ -46,7 +48,7 @@ struct Shape {
     setting: Arc<Setting>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Cell {
     units: u64,
     sums: Vec<i128>,
@@ -55,12 +57,13 @@ struct Cell {
 }
 
 /// What the rules for exact numbers look at.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Exact {
     /// Units that every required party has.
     contributors: u64,
     abs_sums: Vec<u128>,
     abs_max: Vec<u128>,
+    #[serde(serialize_with = "in_order")]
     digests: Vec<u64>,
 }
 
@@ -116,6 +119,23 @@ impl GroupTally {
         }
         self.is_overfull |= other.is_overfull;
         self.check_size();
+    }
+
+    pub(super) fn write(&self, to: &mut dyn Write) -> postcard::Result<()> {
+        postcard::to_io(&(&self.cells, self.is_overfull), to).map(drop)
+    }
+
+    /// The same with the number of contributors in place of their names, which are another host's elsewhere.
+    pub(super) fn without_names(mut self) -> Self {
+        for exact in self.cells.values_mut().filter_map(|cell| cell.exact.as_mut()) {
+            exact.digests = vec![exact.digests.len() as u64];
+        }
+        self
+    }
+
+    pub(super) fn read(&self, bytes: &[u8]) -> postcard::Result<Self> {
+        let (cells, is_overfull) = postcard::from_bytes(bytes)?;
+        Ok(Self { shape: Arc::clone(&self.shape), cells, is_overfull })
     }
 
     /// The sums before any noise, in the measures' own units.
@@ -212,6 +232,13 @@ impl GroupTally {
         }
         Ok((table(manifest, mechanism, rows)?, groups))
     }
+}
+
+/// In which order units came is no part of what they came to.
+fn in_order<S: Serializer>(digests: &[u64], to: S) -> std::result::Result<S::Ok, S::Error> {
+    let mut digests = digests.to_vec();
+    digests.sort_unstable();
+    digests.serialize(to)
 }
 
 fn too_many_groups() -> Fault {

@@ -1,11 +1,13 @@
 //! List answers: identifiers of the recipient's own view, each at most once, under pseudonyms and in their order.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
 
 use super::Setting;
 use super::contributors::{Digests, ReleasedSet};
@@ -27,6 +29,34 @@ pub(crate) struct ListTally {
     answers: BTreeMap<UnitKey, Told>,
     /// Units that all parties hold.
     overlap: u64,
+}
+
+/// What the question said of a unit, as it is written.
+type Row = (Key, u32, bool);
+
+/// A unit's key, as it is written.
+#[derive(Serialize, Deserialize)]
+enum Key {
+    Number(i64),
+    Text(String),
+}
+
+impl From<UnitKey> for Key {
+    fn from(key: UnitKey) -> Self {
+        match key {
+            UnitKey::Int64(number) => Self::Number(number),
+            UnitKey::Utf8(text) => Self::Text((*text).to_owned()),
+        }
+    }
+}
+
+impl From<Key> for UnitKey {
+    fn from(key: Key) -> Self {
+        match key {
+            Key::Number(number) => Self::Int64(number),
+            Key::Text(text) => Self::Utf8(text.into()),
+        }
+    }
 }
 
 /// What the question said of a unit.
@@ -57,6 +87,19 @@ impl ListTally {
     pub(super) fn merge(&mut self, other: Self) {
         self.answers.extend(other.answers);
         self.overlap += other.overlap;
+    }
+
+    pub(super) fn write(&self, to: &mut dyn Write) -> postcard::Result<()> {
+        let told = |(key, told): (&UnitKey, &Told)| -> Row { (key.clone().into(), told.answer, told.is_everyones) };
+        let answers: Vec<Row> = self.answers.iter().map(told).collect();
+        postcard::to_io(&(self.overlap, answers), to).map(drop)
+    }
+
+    pub(super) fn read(&self, bytes: &[u8]) -> postcard::Result<Self> {
+        let (overlap, answers): (u64, Vec<Row>) = postcard::from_bytes(bytes)?;
+        let told = |(key, answer, is_everyones): Row| (key.into(), Told { answer, is_everyones });
+        let answers = answers.into_iter().map(told).collect();
+        Ok(Self { segments: Arc::clone(&self.segments), setting: Arc::clone(&self.setting), answers, overlap })
     }
 
     /// The members by identifier, each with its segment.

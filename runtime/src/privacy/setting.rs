@@ -7,7 +7,7 @@ use super::contributors::{Digester, marked};
 use super::host_key::HostKey;
 use super::pseudonym::DestinationKey;
 use crate::provision::{Unit, UnitKey};
-use crate::room::Agreement;
+use crate::room::{Agreement, Controls, Mode};
 
 /// Slots by owner, and the keys under which units are told apart.
 pub(crate) struct Setting {
@@ -25,18 +25,27 @@ impl fmt::Debug for Setting {
 
 impl Setting {
     pub(crate) fn new(agreement: &Agreement, host: &HostKey, destination: DestinationKey) -> Self {
+        Self::with(agreement, host.digester(), destination)
+    }
+
+    /// For a group's process, which releases nothing and so needs no destination's key.
+    pub(crate) fn of_group(agreement: &Agreement, digests: &[u8; 32]) -> Self {
+        Self::with(agreement, Digester::of_key(*digests), HostKey::none().destination("", ""))
+    }
+
+    /// The key under which contributors are written down, where they are added up unit by unit; else none.
+    pub(crate) fn digests(&self, controls: &Controls) -> [u8; 32] {
+        if controls.mode == Mode::SealedK { self.digester.key() } else { [0; 32] }
+    }
+
+    fn with(agreement: &Agreement, digester: Digester, destination: DestinationKey) -> Self {
         let mut by_owner = BTreeMap::<&str, Vec<usize>>::new();
         let views = agreement.views.iter().map(|bound| &bound.view).enumerate();
         for (slot, view) in views.filter(|(_, view)| view.is_protected()) {
             by_owner.entry(&view.owner).or_default().push(slot);
         }
         let recipient_slots = by_owner.get(agreement.destination.recipient.as_str()).cloned().unwrap_or_default();
-        Self {
-            slots_by_owner: by_owner.into_values().collect(),
-            recipient_slots,
-            digester: host.digester(),
-            destination,
-        }
+        Self { slots_by_owner: by_owner.into_values().collect(), recipient_slots, digester, destination }
     }
 
     /// The key under which the recipient knows its identifiers again.

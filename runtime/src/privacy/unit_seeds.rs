@@ -22,7 +22,16 @@ impl fmt::Debug for UnitSeeds {
 impl UnitSeeds {
     /// Those of the run that has this seed. Noise and salt are of the same seed, but by another function.
     pub(crate) fn of_run(seed: &[u8; 32]) -> Self {
-        Self(Keyed::new(&Keyed::derive(seed, "glovebox unit seed 1", [])))
+        Self::of_key(&Self::key_of_run(seed))
+    }
+
+    /// Of the run's seed; nothing that follows from it otherwise follows from this.
+    pub(crate) fn key_of_run(seed: &[u8; 32]) -> [u8; 32] {
+        Keyed::derive(seed, "glovebox unit seed 1", [])
+    }
+
+    pub(crate) fn of_key(key: &[u8; 32]) -> Self {
+        Self(Keyed::new(key))
     }
 
     /// 64 uniform bits.

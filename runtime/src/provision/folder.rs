@@ -21,6 +21,7 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 /// How much of a file a streamed read holds at a time.
@@ -30,8 +31,8 @@ const CHUNK_BYTES: u64 = 1 << 20;
 pub(super) const URL: &str = "room://view";
 
 /// A file's identity and times. Whoever changes a file's content cannot set the time of its last change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stamp {
     file: (u64, u64, u64),
     modified: (i64, i64),
     changed: (i64, i64),

@@ -54,6 +54,14 @@ impl<P: Iterator<Item = Result<RecordBatch>>> Joined<P> {
             Self::Utf8(join) => join.next_chunk(),
         }
     }
+
+    /// Begins anew with what the views have after `turn`; what was read ahead of them is dropped.
+    pub(super) fn restart(&mut self, turn: impl FnMut(&mut P) -> Result<()>) -> Result<()> {
+        match self {
+            Self::Int64(join) => join.restart(turn),
+            Self::Utf8(join) => join.restart(turn),
+        }
+    }
 }
 
 /// A column of unit keys without nulls.
@@ -140,6 +148,16 @@ impl<P: Iterator<Item = Result<RecordBatch>>, K: Keys> Join<P, K> {
             }
         }
         Ok((!units.is_empty()).then_some(units))
+    }
+
+    fn restart(&mut self, mut turn: impl FnMut(&mut P) -> Result<()>) -> Result<()> {
+        self.state = State::Ended;
+        for cursor in &mut self.cursors {
+            cursor.page = None;
+            turn(&mut cursor.pages)?;
+        }
+        self.state = State::Unread;
+        Ok(())
     }
 
     fn next_unit(&mut self) -> Result<Option<Unit>> {

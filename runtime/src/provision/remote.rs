@@ -38,7 +38,7 @@ use crate::error::{Code, Fault, Result};
 use crate::room::{Place as Named, Source, View, sha256_hex};
 
 /// The programs that come with this one, and the kind of connections that the second reads.
-const PROGRAM: &str = "glovebox-source";
+pub(crate) const PROGRAM: &str = "glovebox-source";
 const SHARE_PROGRAM: &str = "glovebox-share";
 const SHARED: &str = "delta-sharing";
 
@@ -90,7 +90,7 @@ impl Remote {
         let line = running.line().map_err(|error| self.silent(error))?;
         if line.is_empty() {
             running.succeeded().map_err(|error| self.silent(error))?;
-            return Ok(Pinned { pin, kept: None });
+            return Ok(Pinned::of(pin));
         }
         let Held { snapshot } = serde_json::from_slice(&line).map_err(|error| self.silent(error.into()))?;
         Ok(Pinned { pin, kept: Some(Kept { snapshot, _by: running }) })
@@ -177,6 +177,13 @@ pub(super) fn sha256(pin: &Pin) -> String {
 pub(super) struct Pinned {
     pub(super) pin: Pin,
     kept: Option<Kept>,
+}
+
+impl Pinned {
+    /// What was pinned, while nobody keeps it.
+    pub(super) const fn of(pin: Pin) -> Self {
+        Self { pin, kept: None }
+    }
 }
 
 /// A state of a table that is there as long as the reader that pinned it.

@@ -16,14 +16,15 @@ use super::folder::Stamp;
 use super::session::{Scratch, Share};
 use super::source;
 use super::view::{PlannedView, unreadable_rows};
-use super::{Host, Resources, no_runtime};
+use super::{Host, Resources, Split, no_runtime};
 use crate::error::{Code, Fault, Result};
 use crate::gate;
 use crate::privacy::RoomKey;
 use crate::room::{View, sha256_hex};
 
 /// What reading a shared view may use.
-const RESOURCES: Resources = Resources { memory_bytes: 512 << 20, threads: 2, room_key: RoomKey::none() };
+const RESOURCES: Resources =
+    Resources { memory_bytes: 512 << 20, threads: 2, room_key: RoomKey::none(), split: Split::none() };
 
 /// A view of a room, read by the party that owns it.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ mod across;
 mod keys;
 mod mapped;
 mod masked;
+mod shards;
 mod sources;
 
 use std::fs::File;
@@ -34,13 +35,14 @@ use super::join::{JoinInput, Joined};
 use super::schema::{KeyType, slot_schema};
 use super::session::Share;
 use super::view::PlannedView;
-use super::{Host, Resources, Unit, UnitKey, describe, open};
+use super::{Host, Resources, Split, Unit, UnitKey, describe, open};
 use crate::error::Result;
 use crate::files;
 use crate::privacy::RoomKey;
 use crate::room::{BoundView, Column, ColumnType, Join, Mapping, Slot, Source, View};
 
-const MEMORY: Resources = Resources { memory_bytes: 64 << 20, threads: 2, room_key: RoomKey::none() };
+const MEMORY: Resources =
+    Resources { memory_bytes: 64 << 20, threads: 2, room_key: RoomKey::none(), split: Split::none() };
 
 /// A room's folder, with a symlinked secret outside of it.
 struct Folder {
@@ -89,9 +91,11 @@ impl Folder {
         let agreed: Vec<_> = agreed.iter().map(|(bound, slot)| (bound, *slot)).collect();
         let mut stream = open(&self.host(), &agreed, max_rows, &resources, None)?;
         let mut units = Vec::new();
-        while let Some(chunk) = stream.next_chunk()? {
-            assert!(!chunk.is_empty() && chunk.len() <= 256);
-            units.extend(chunk.iter().map(text));
+        while stream.next_shard()?.is_some() {
+            while let Some(chunk) = stream.next_chunk()? {
+                assert!(!chunk.is_empty() && chunk.len() <= 256);
+                units.extend(chunk.iter().map(text));
+            }
         }
         Ok(units)
     }
@@ -965,6 +969,7 @@ fn the_spill_folder_is_private_and_goes_with_the_stream() {
     let mut stream = open(&folder.host(), &[(&bound, &int_slot())], 10, &MEMORY, None).unwrap();
     let scratch = stream._scratch.path().to_owned();
     assert_eq!(std::fs::metadata(&scratch).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(stream.next_shard().unwrap(), Some(0));
     assert_eq!(stream.next_chunk().unwrap().unwrap().len(), 2);
     drop(stream);
     assert!(!scratch.exists());

@@ -26,6 +26,7 @@ use super::mapping::MappedUnits;
 use super::normalise::normalised;
 use super::schema::{KeyType, ViewSchema, slot_schema, sortable};
 use super::session::{Share, sorters, state};
+use super::shard::{Placing, Recheck, Split};
 use super::sort;
 use super::source::{self, OpenSource};
 use super::{Access, Snapshot};
@@ -112,22 +113,33 @@ impl PlannedView {
         self.schema
     }
 
-    /// The view's rows for a slot: the unit first, then the slot's columns; sorted by all of them in that order.
+    /// The view's rows for a slot: the shard and the unit first, then the slot's columns; sorted by all of them in that
+    /// order. And what is to check them.
     ///
     /// Rows without a unit, or with a null where the slot has none, are left out.
-    pub(super) async fn sorted(&self, slot: &Slot, key: KeyType) -> Result<SendableRecordBatchStream> {
+    pub(super) async fn sorted(
+        &self,
+        slot: &Slot,
+        key: KeyType,
+        split: Split,
+    ) -> Result<(SendableRecordBatchStream, Recheck)> {
         let stream = async {
-            let rows = self.plan(slot, key).await?;
-            sort::sorted(rows, &self.state.task_ctx(), &sorters(&self.share)?)
+            let (rows, placing) = Placing::over(self.plan(slot, key).await?, split)?;
+            Ok((self.sort(rows)?, Recheck::new(placing)))
         };
         stream.await.map_err(|error| invalid(self.schema.view(), &error))
+    }
+
+    fn sort(&self, rows: Arc<dyn ExecutionPlan>) -> DataFusionResult<SendableRecordBatchStream> {
+        sort::sorted(rows, &self.state.task_ctx(), &sorters(&self.share)?)
     }
 
     /// All rows for a lookup slot, sorted by all columns; a table that is shown to every unit has an end.
     pub(super) async fn whole(&self, slot: &Slot, max_rows: usize) -> Result<RecordBatch> {
         let view = self.schema.view();
         let unreadable = |error: DataFusionError| unreadable_rows(view, &error);
-        let mut sorted = self.sorted(slot, KeyType::Int64).await?;
+        let sorted = async { self.sort(self.plan(slot, KeyType::Int64).await?) };
+        let mut sorted = sorted.await.map_err(|error: DataFusionError| invalid(view, &error))?;
         let (mut pages, mut rows) = (Vec::new(), 0);
         while let Some(page) = sorted.try_next().await.map_err(unreadable)? {
             rows += page.num_rows();

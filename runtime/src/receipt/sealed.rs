@@ -42,6 +42,8 @@ pub(crate) struct Sealed {
     pub(crate) slots: usize,
     /// None where the run ended before they were known.
     pub(crate) figures: Option<Figures>,
+    /// SHA-256 of what the units came to before any noise, which is the same however they were split.
+    pub(crate) raw_sha256: Option<String>,
     /// Why a run that read data has no result.
     pub(crate) cause: Option<String>,
     /// What the views read, by digest.
@@ -63,6 +65,7 @@ impl Sealed {
     fn longest(&self) -> Result<usize> {
         let longest = Self {
             figures: Some(Figures::largest(self.slots)),
+            raw_sha256: Some("0".repeat(64)),
             cause: Some("x".repeat(CAUSE_BYTES_MAX)),
             run_id: self.run_id.clone(),
             seed: self.seed.clone(),
@@ -166,6 +169,7 @@ mod tests {
                     finished_at: time(),
                     slots: 64,
                     figures: (figure > 0).then_some(figures),
+                    raw_sha256: (figure > 0).then(|| "55".repeat(32)),
                     cause: (figure == 0).then(|| "TIMED_OUT: a unit ran into the wall clock".into()),
                     sources,
                 };

@@ -217,6 +217,8 @@ pub(crate) struct Manifest {
     /// The first groups only.
     #[serde(default)]
     pub top: Option<Top>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shards: Option<u16>,
     bounds: Bounds,
     #[serde(default)]
     list: Option<ListShape>,
@@ -228,6 +230,10 @@ const CELLS_MAX: usize = 100_000;
 pub(crate) const MEASURES_MAX: usize = 64;
 /// The most units that a question is made for, unless it says another number.
 const UNITS_DEFAULT: u64 = 1_000_000_000;
+/// Shards of a run, where the manifest does not say how many.
+const SHARDS_DEFAULT: u16 = 16;
+/// The most shards: more would cost more than what is in them.
+const SHARDS_MAX: u16 = 4_096;
 /// Parts of a range, where the manifest does not say how many.
 const BINS_DEFAULT: usize = 64;
 const BINS_MAX: usize = 1_024;
@@ -261,6 +267,12 @@ impl Manifest {
     #[must_use]
     pub(crate) fn max_units(&self) -> u64 {
         self.bounds.max_units.unwrap_or(UNITS_DEFAULT)
+    }
+
+    /// Into how many shards the units are split, wherever they are asked.
+    #[must_use]
+    pub(crate) fn shards(&self) -> u16 {
+        self.shards.unwrap_or(SHARDS_DEFAULT)
     }
 
     /// The same, where the manifest says it.
@@ -321,6 +333,9 @@ impl Manifest {
         }
         if !(1..=1_000_000_000_000).contains(&self.max_units()) {
             return Err(invalid("`max_units` is outside 1 to 1000000000000"));
+        }
+        if !(1..=SHARDS_MAX).contains(&self.shards()) {
+            return Err(invalid(format!("`shards` is outside 1 to {SHARDS_MAX}")));
         }
         match self.kind {
             Kind::Analytical => self.check_analytical(),

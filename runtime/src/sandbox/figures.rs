@@ -51,7 +51,7 @@ impl Figures {
     }
 
     /// Adds the figures of other units. Sums stop at the largest number, which they do in any order alike.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.units = self.units.saturating_add(other.units);
         self.answered = self.answered.saturating_add(other.answered);
         self.trapped = self.trapped.saturating_add(other.trapped);

@@ -67,6 +67,7 @@ impl Fixture {
             agreement,
             key: &key,
             threads: 1,
+            groups: 1,
             sort_memory_bytes: 64 << 20,
             state: &state,
             store: None,

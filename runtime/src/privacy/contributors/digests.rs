@@ -6,18 +6,33 @@ use crate::privacy::keyed::Keyed;
 use crate::provision::UnitKey;
 
 /// Hashes unit keys for the history of one host. Without the host's key no one can tell whose a hash is.
-#[derive(Clone, Debug)]
-pub(crate) struct Digester(Keyed);
+#[derive(Clone)]
+pub(crate) struct Digester([u8; 32], Keyed);
+
+impl fmt::Debug for Digester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digester(..)")
+    }
+}
 
 impl Digester {
     pub(crate) fn new(master: &[u8; 32]) -> Self {
-        Self(Keyed::new(&Keyed::derive(master, "glovebox contributors 1", [])))
+        Self::of_key(Keyed::derive(master, "glovebox contributors 1", []))
+    }
+
+    pub(crate) fn of_key(key: [u8; 32]) -> Self {
+        Self(key, Keyed::new(&key))
+    }
+
+    /// For another process that names units in the same history.
+    pub(crate) const fn key(&self) -> [u8; 32] {
+        self.0
     }
 
     /// A hash of which 63 bits count: among a million units two are taken for one once in 20 million times, and a set
     /// seems one smaller then.
     pub(crate) fn digest(&self, key: &UnitKey) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0.hash(key);
+        let [a, b, c, d, e, f, g, h, ..] = self.1.hash(key);
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }
