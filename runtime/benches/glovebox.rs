@@ -3,6 +3,8 @@
 //! Machines are noisy, so each figure is a median over rounds in which both sides take turns. Nothing is asserted:
 //! the table is for people and the object of `--json` keeps its keys.
 
+mod data;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,6 +48,9 @@ const NATIVE: &str = "
 fn main() -> Result<()> {
     let options: Vec<String> = std::env::args().skip(1).collect();
     let json = options.iter().any(|option| option == "--json");
+    if options.iter().any(|option| option == "--data") {
+        return data::bench(json);
+    }
     let questions = PathBuf::from(std::env::var_os("GLOVEBOX_QUESTIONS").ok_or("run it with `cargo xtask bench`")?);
     let folder = tempfile::tempdir()?;
     let (once, tenfold) = (folder.path().join("1x"), folder.path().join("10x"));
@@ -140,6 +145,11 @@ fn lay_room(room: &Path, questions: &Path, units: usize) -> Result<()> {
     }
     write_purchases(&room.join("data/retailer/purchases.parquet"), units)?;
     write_campaigns(&room.join("data/brand/campaigns.parquet"), units)?;
+    agree_on(room, &[("reach", &[]), ("nothing", &[("rows".to_owned(), "values".to_owned())])])
+}
+
+/// Makes keys, and agreements that both parties have approved on questions with their bindings.
+fn agree_on(room: &Path, questions: &[(&str, &[(String, String)])]) -> Result<()> {
     let dir = open_room(room)?;
     let mut random = Random::from_os()?;
     let now = Clock::System.now();
@@ -155,7 +165,7 @@ fn lay_room(room: &Path, questions: &Path, units: usize) -> Result<()> {
         sign_registry(&dir, None, &load_key(&room.join(key))?, now)?;
     }
     trust_room(&dir, &state(room), &registry_status(&dir)?.first_sha256.ok_or("the registry is not signed")?)?;
-    for (question, bindings) in [("reach", &[][..]), ("nothing", &[("rows".to_owned(), "values".to_owned())])] {
+    for (question, bindings) in questions {
         let proposal = Proposal {
             component: &format!("questions/{question}.wasm"),
             manifest: &format!("questions/{question}.toml"),

@@ -14,17 +14,17 @@ use crate::clock::Clock;
 use crate::error::{Code, Fault, Result};
 use crate::gate::{self, Approved, Chain, Inquiry};
 use crate::journal::Facts;
-use crate::privacy::{HostKey, Noise, RoomKey, Setting, Tally, UnitSeeds};
-use crate::provision::{self, Host, Resources, Split, Unit};
+use crate::privacy::{HostKey, Noise, RoomKey, Setting, ShardKey, Tally, UnitSeeds};
+use crate::provision::{self, Host, Provisioned, Resources, Split, Unit, UnitStream};
 use crate::random::Random;
 use crate::receipt::Trace;
 use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
+use crate::show::{Preview, preview_of};
 
 /// Units per second of an agreement's question over all of its units, which are read beforehand, in so many workers.
 pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<f64> {
     let dir = crate::open_room(room)?;
     let approved = admit(&dir, agreement)?;
-    let resources = Resources { memory_bytes: 1 << 30, threads: 1, room_key: RoomKey::none(), split: Split::none() };
     let (program, compiled) = (Program::at(worker), Compiled::none());
     let seeds = &UnitSeeds::of_run(&[7; 32]);
     let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
@@ -34,19 +34,66 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, work
     let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
     let empty = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
     let mut units: Vec<Vec<Unit>> = Vec::new();
-    let host = Host { dir: &dir, state: room };
-    let snapshot = provision::snapshot(&approved, &host, &[])?;
-    let mut stream = provision::provision(approved, &host, &resources, &snapshot)?.read()?.units;
-    while stream.next_shard()?.is_some() {
-        while let Some(chunk) = stream.next_chunk()? {
-            units.push(chunk);
-        }
+    let mut stream = provisioned(room, &dir, approved, 1)?.units;
+    while let Some(chunk) = next_chunk(&mut stream)? {
+        units.push(chunk);
     }
     let count: usize = units.iter().map(Vec::len).sum();
     let start = Instant::now();
     let mut chunks = units.into_iter();
     sandbox.ask_all(&empty, || Ok(chunks.next()))?;
     Ok(per_second(count, start))
+}
+
+/// What an agreement's question comes to without noise or rules, to be compared with what another engine comes to.
+pub fn exact_answer(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<Preview> {
+    let dir = crate::open_room(room)?;
+    let approved = admit(&dir, agreement)?;
+    let (program, compiled) = (Program::at(worker), Compiled::none());
+    let seeds = &UnitSeeds::of_run(&[7; 32]);
+    let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
+    let mut sandbox = Sandbox::start(&approved, &grounds)?;
+    let host = HostKey::none();
+    let destination = host.destination("bench", "bench");
+    let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
+    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
+    let Provisioned { approved, mut units } = provisioned(room, &dir, approved, workers)?;
+    let (tally, _) = sandbox.ask_all(&empty, || next_chunk(&mut units))?;
+    let table = tally.of_made_up_units(approved.manifest(), &approved.agreement().controls)?;
+    Ok(preview_of(&table))
+}
+
+/// Units of an agreement's views, read, sorted and joined by so many threads, and the seconds that it takes.
+pub fn provision_seconds(room: &Path, agreement: &str, threads: usize) -> Result<(usize, f64)> {
+    let dir = crate::open_room(room)?;
+    let approved = admit(&dir, agreement)?;
+    let start = Instant::now();
+    let mut stream = provisioned(room, &dir, approved, threads)?.units;
+    let mut count = 0;
+    while let Some(chunk) = next_chunk(&mut stream)? {
+        count += chunk.len();
+    }
+    Ok((count, start.elapsed().as_secs_f64()))
+}
+
+/// The next units of any shard.
+fn next_chunk(stream: &mut UnitStream) -> Result<Option<Vec<Unit>>> {
+    loop {
+        if let Some(chunk) = stream.next_chunk()? {
+            return Ok(Some(chunk));
+        }
+        if stream.next_shard()?.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
+fn provisioned(room: &Path, dir: &cap_std::fs::Dir, approved: Approved, threads: usize) -> Result<Provisioned> {
+    let split = Split::whole(ShardKey::of_run(&[7; 32]), approved.manifest().shards());
+    let resources = Resources { memory_bytes: 1 << 30, threads, room_key: RoomKey::none(), split };
+    let host = Host { dir, state: room };
+    let snapshot = provision::snapshot(&approved, &host, &[])?;
+    provision::provision(approved, &host, &resources, &snapshot)?.read()
 }
 
 /// Fresh stores and instances per second on one core, each called once with nothing, without anything of ours around.

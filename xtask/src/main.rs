@@ -64,6 +64,15 @@ enum Task {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Over data of TPC-H and TPC-DS instead, against DataFusion and DuckDB
+        #[arg(long)]
+        data: bool,
+        /// With --data: the smaller scale factor; the other is ten times as much
+        #[arg(long, default_value_t = 1.0, requires = "data")]
+        scale: f64,
+        /// With --data: nothing but one run over ten times as much data as this memory, in MiB
+        #[arg(long, requires = "data")]
+        memory: Option<u32>,
     },
 }
 
@@ -89,6 +98,8 @@ fn run(task: Task) -> Result<()> {
         Task::Audit { list: true } => audit::list(root),
         Task::Audit { list: false } => audit::audit(root),
         Task::Fuzz { seconds, target } => fuzz::fuzz(root, seconds, target.as_deref()),
-        Task::Bench { json } => bench::bench(root, json),
+        Task::Bench { json, data, scale, memory } => {
+            bench::bench(root, json, data.then_some(bench::Data { scale, memory }).as_ref())
+        }
     }
 }
