@@ -30,6 +30,7 @@ mod audit;
 #[doc(hidden)]
 pub mod bench;
 mod clock;
+mod deliver;
 mod error;
 mod export;
 mod files;
@@ -54,6 +55,7 @@ pub use clock::Clock;
 pub mod worker {
     pub use glovebox_sandbox::{COMMAND, serve};
 }
+pub use deliver::{Carried, deliver};
 pub use error::{Code, Fault, Result, Stage};
 pub use export::{Export, Exported, export};
 pub use gate::ApprovalRecord;

@@ -19,7 +19,7 @@ const SALES: &str = "CREATE TABLE sales (id int4 NOT NULL, name text, spent nume
                      INSERT INTO sales SELECT n, 'n' || n, n / 4.0 FROM generate_series(1, 10) n; \
                      GRANT SELECT ON sales TO agent";
 
-fn connection(server: &Postgres) -> Connection {
+pub(crate) fn connection(server: &Postgres) -> Connection {
     let host = server.folder().display().to_string();
     let options = [("host", host.as_str()), ("user", "agent"), ("database", "shop")];
     Connection {
@@ -185,7 +185,10 @@ fn what_is_kept_is_read_whatever_is_written_meanwhile() {
     server.sql("UPDATE sales SET spent = 0; DELETE FROM sales WHERE id > 5; INSERT INTO sales VALUES (11)");
     // No snapshot would survive these.
     for statement in ["TRUNCATE sales", "DROP TABLE sales", "ALTER TABLE sales ALTER id TYPE float8"] {
-        assert!(!server.psql("shop", &format!("SET lock_timeout = '100ms'; {statement}")).status.success(), "{statement}");
+        assert!(
+            !server.psql("shop", &format!("SET lock_timeout = '100ms'; {statement}")).status.success(),
+            "{statement}"
+        );
     }
     let read = |columns: &[&str]| of_snapshot(&pin, columns, &snapshot);
     let output = table.output(READ, None, Some(read(&["id", "spent"])));
