@@ -283,7 +283,7 @@ fn a_result_that_is_carried_on_is_there_once_and_paid_once() {
 
     // What is carried is what the receipt commits to, and nothing else.
     room.write(&output, &[result.as_slice(), b" "].concat());
-    deliver().failed("DESTINATION_FAILED", 6);
+    deliver().failed("RECEIPT_INVALID", 3);
     fs::remove_file(room.path(&output)).unwrap();
     deliver().failed("DESTINATION_FAILED", 6);
 }

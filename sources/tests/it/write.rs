@@ -21,9 +21,9 @@ const RESULT: &str = "import pyarrow.parquet\n\
 
 /// A result in Parquet, as a file that others can read.
 fn result() -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     python(&folder.path().join("result"), RESULT);
-    fs::read(folder.path().join("result.parquet")).unwrap()
+    fs::read(folder.path().join("result.parquet")).expect("a file")
 }
 
 fn asked(connection: Connection, to: Target, run: u32, result: &[u8]) -> Write {
@@ -46,7 +46,7 @@ fn start(asked: &Write, result: &[u8]) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    let input = [serde_json::to_vec(asked).unwrap().as_slice(), b"\n", result].concat();
+    let input = [serde_json::to_vec(asked).expect("JSON").as_slice(), b"\n", result].concat();
     child.stdin.take().expect("a pipe").write_all(&input).expect("the program listens");
     child
 }
@@ -60,7 +60,7 @@ fn writes(asked: &Write, result: &[u8], was_there: bool) {
     let output = output(asked, result);
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}");
-    assert_eq!(serde_json::from_str::<Written>(&told).unwrap(), Written { was_there });
+    assert_eq!(serde_json::from_str::<Written>(&told).expect("an answer"), Written { was_there });
 }
 
 #[track_caller]

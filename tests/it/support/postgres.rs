@@ -103,7 +103,7 @@ impl Postgres {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut psql = psql.spawn().expect("PostgreSQL is installed");
-        write!(psql.stdin.take().expect("a pipe"), "{statements};\n").expect("it listens");
+        writeln!(psql.stdin.take().expect("a pipe"), "{statements};").expect("it listens");
         psql.wait_with_output().expect("it ends")
     }
 
