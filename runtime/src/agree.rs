@@ -12,6 +12,7 @@ use glovebox_trust::Principal;
 use glovebox_trust::registry::Scope;
 
 use crate::clock;
+use crate::deliver;
 use crate::error::{Code, Fault, Result};
 use crate::files::{self, Existing};
 use crate::gate::{self, AGREEMENT_FILE, Chain};
@@ -328,6 +329,9 @@ fn write_summary(
         writeln!(text, "  (in processes that a host's kernel may confine without: {walls})")?;
     }
     writeln!(text, "\nWhat can leave, to {} ({}):", agreement.destination.recipient, agreement.destination.folder)?;
+    if let Some(delivery) = &agreement.destination.deliver {
+        writeln!(text, "  (and from there, by the host that runs, to {})", deliver::place(delivery))?;
+    }
     match manifest.kind {
         Kind::Analytical => write_groups(text, manifest, mechanism)?,
         Kind::List => {

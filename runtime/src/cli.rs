@@ -12,8 +12,8 @@ use clap_complete::Shell;
 use glovebox::{
     AgentKey, Change, Clock, Code, Custody, Export, Fault, Holder, LIST_DAYS, MemberKind, Principal, Proposal,
     PublicKey, PublicKeyFile, Random, Replay, Request, RevocationKind, Scope, Signer, StateAt, Withdrawal, add_key,
-    adopt_state, agree, approve, attach_cosignatures, change_key, checkpoint, export, load_key, new_auditor, new_key,
-    open_ledger, open_room, prove, registry_status, renew_registry, replay, revoke, set_auditor, set_quorum,
+    adopt_state, agree, approve, attach_cosignatures, change_key, checkpoint, deliver, export, load_key, new_auditor,
+    new_key, open_ledger, open_room, prove, registry_status, renew_registry, replay, revoke, set_auditor, set_quorum,
     set_witnesses, sign_registry, state_status, trust_room, verify, verify_log, witness_request,
 };
 use serde_json::json;
@@ -92,6 +92,14 @@ enum Command {
     #[command(after_help = "Example:
   glovebox replay receipts/4f0c….dsse.json --identity keys/auditor.txt")]
     Replay(ReplayArgs),
+    /// Deliver a released result to the place that its agreement names, where the run could not. It is there once, however
+    /// often this is done, and costs nothing.
+    #[command(after_help = "Example:
+  glovebox deliver receipts/4f0c….dsse.json")]
+    Deliver {
+        /// The receipt's path in the room.
+        receipt: String,
+    },
     /// Write an agreement's approvals for other tools: Sigstore, OpenSSH, in-toto, openssl, minisign.
     Export(ExportArgs),
     /// The room's transparency log.
@@ -498,6 +506,7 @@ impl Cli {
                 Ok(Printed::verified(&verify(&open_room(room)?, &receipt, root.as_deref(), now)?))
             }
             Command::Replay(args) => run_again(room, &state, &args, self.json),
+            Command::Deliver { receipt } => carry(room, &state, &receipt),
             Command::Export(args) => export_approvals(room, &args),
             Command::Log(command) => log(room, &state, command),
             Command::State(command) => remember(room, at, command),
@@ -697,6 +706,13 @@ fn run_again(room: &Path, state: &Path, args: &ReplayArgs, json: bool) -> anyhow
         replayed.run_id, replayed.rows, replayed.output_commitment, replayed.raw_sha256
     );
     Ok(Printed::done(json!(replayed), text))
+}
+
+fn carry(room: &Path, state: &Path, receipt: &str) -> anyhow::Result<Printed> {
+    let carried = deliver(&open_room(room)?, state, receipt, Clock::System.now())?;
+    let how = if carried.was_there { "was delivered already" } else { "is delivered" };
+    let text = format!("the result of run {} {how} to {}", carried.run_id, carried.to);
+    Ok(Printed::done(json!(carried), text))
 }
 
 fn export_approvals(room: &Path, args: &ExportArgs) -> anyhow::Result<Printed> {

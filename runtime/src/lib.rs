@@ -31,6 +31,7 @@ mod audit;
 #[doc(hidden)]
 pub mod bench;
 mod clock;
+mod deliver;
 mod error;
 mod export;
 mod files;
@@ -60,6 +61,7 @@ pub mod worker {
 pub mod group {
     pub use crate::shards::group::{COMMAND, serve};
 }
+pub use deliver::{Carried, deliver};
 pub use error::{Code, Fault, Result, Stage};
 pub use export::{Export, Exported, export};
 pub use gate::ApprovalRecord;

@@ -284,7 +284,7 @@ impl Access for RunPrincipal {
         self.granted(view).map_err(|error| {
             Fault::new(Code::ViewUnreadable, format!("view {}: {error}", view.id), "report this as a defect")
         })?;
-        provision::connection(&self.state, view, name)
+        provision::connection(&self.state, name, &view.owner, &format!("view {} of {}", view.id, view.owner))
     }
 }
 

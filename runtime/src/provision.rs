@@ -39,6 +39,7 @@ use self::folder::Stamp;
 use self::join::{JoinInput, Joined};
 pub(crate) use self::remote::PROGRAM as READER;
 use self::remote::Pinned;
+pub(crate) use self::remote::write;
 use self::schema::KeyType;
 pub(crate) use self::schema::ViewSchema;
 pub(crate) use self::schema::slot_schema;
@@ -263,12 +264,13 @@ impl Access for Host<'_> {
     }
 
     fn connection(&self, view: &View, name: &str) -> Result<Connection> {
-        connection(self.state, view, name)
+        connection(self.state, name, &view.owner, &format!("view {} of {}", view.id, view.owner))
     }
 }
 
-/// A connection of the host, for the views of its owner. It names secrets, so it is nobody else's to read.
-pub(crate) fn connection(state: &Path, view: &View, name: &str) -> Result<Connection> {
+/// A connection of the host, for what is its owner's: a view, or a destination. It names secrets, so it is nobody else's
+/// to read.
+pub(crate) fn connection(state: &Path, name: &str, owner: &str, whose: &str) -> Result<Connection> {
     let unreadable = |error: io::Error| remote::invalid(format!("cannot read {CONNECTIONS_FILE}: {error}"));
     let state = files::open_dir(state).map_err(unreadable)?;
     let file = files::open_file(&state, CONNECTIONS_FILE).map_err(unreadable)?;
@@ -277,7 +279,7 @@ pub(crate) fn connection(state: &Path, view: &View, name: &str) -> Result<Connec
     }
     let mut text = String::new();
     file.take(CONNECTIONS_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
-    remote::connection_of(&text, view, name)
+    remote::connection_of(&text, name, owner, whose)
 }
 
 /// Opens the views of an approved run as its principal, and nothing else. What goes wrong here goes wrong before a row

@@ -19,7 +19,7 @@ pub use controls::{Delta, Epsilon};
 #[cfg(test)]
 pub(crate) use manifest::MEASURES_MAX;
 pub(crate) use manifest::{Column, Group, Join, Manifest, Measure, Parameter, Reducer, Slot, Top};
-pub(crate) use terms::{Destination, Format, Mapping, Place, Room, Source, View};
+pub(crate) use terms::{Delivery, Destination, Format, Mapping, Place, Room, Source, View};
 pub(crate) use unit_rule::UnitRule;
 
 /// A path inside the room: relative, and with plain names only.

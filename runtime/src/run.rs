@@ -7,6 +7,7 @@ use glovebox_trust::keys::SigningKey;
 use serde::Serialize;
 
 use crate::clock::Clock;
+use crate::deliver;
 use crate::destination::{self, Delivered, RenderedResult};
 use crate::error::{Code, Fault, Result};
 use crate::privacy::{self, Charge, MeasureNoise, Mechanism, ShardKey};
@@ -111,6 +112,14 @@ pub fn run(request: &Request<'_>, progress: &dyn Fn(Step)) -> Result<Outcome> {
     progress(Step::Destination);
     let (receipt, delivered) = session.close(rendered)?;
     progress(Step::Receipt);
+
+    // The result is out. What goes wrong from here on can be tried again for nothing.
+    let delivered = delivered.and_then(|delivered| {
+        if delivered.approved.agreement().destination.deliver.is_some() {
+            deliver::deliver(&session.dir, request.state, &receipt, request.clock.now())?;
+        }
+        Ok(delivered)
+    });
     let Trace { run_id, charges, repeat_of, .. } = session.trace;
     Ok(Outcome { run_id, receipt, charges, repeat_of, result: delivered.map(ReleasedResult::from) })
 }
@@ -120,6 +129,7 @@ fn release(request: &Request<'_>, session: &mut Session<'_>, progress: &dyn Fn(S
     progress(Step::Gate);
     let approved = session.admit()?;
     destination::prepare(&approved, &session.dir)?;
+    deliver::prepare(request.state, &approved.agreement().destination)?;
     let mut noise = Random::from_seed(session.seed());
 
     // An identical run of the same data gets the answer that was released before, and costs nothing.

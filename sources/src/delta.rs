@@ -3,6 +3,8 @@
 //! A version is looked up once. What the kernel then says of its files is pinned, and a read does all of it again: it
 //! goes on only where the same comes out.
 
+mod append;
+
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+pub(crate) use self::append::append;
 use crate::refuse::{Result, changed, refuse, unreadable};
 use crate::store::Store;
 use crate::{BATCH_ROWS, Batches};

@@ -2,7 +2,8 @@
 //!
 //! A run starts this as a process of its own, so that whatever speaks to a network or reads a table format's log is
 //! outside of the program that holds keys, ledger and joined rows. It is told what to do on standard input, and answers
-//! on standard output, in the words of [`glovebox_source_protocol`]. It never writes to a source.
+//! on standard output, in the words of [`glovebox_source_protocol`]. It never writes to a source; where a run's recipient wants the result put
+//! into a place like one, it is started for that.
 
 mod delta;
 mod objects;
@@ -11,6 +12,7 @@ mod refuse;
 mod steady;
 mod store;
 mod walls;
+mod write;
 
 use std::io::{Read, Write};
 
@@ -19,7 +21,7 @@ use arrow::compute::cast;
 use arrow::error::ArrowError;
 use glovebox_source_protocol::{
     Column, DESCRIBE, Description, Held, PIN, Pin, Place, READ, Read as Wanted, Refusal, RefusalCode, Request,
-    RowsWriter, schema,
+    RowsWriter, WRITE, schema,
 };
 
 use crate::refuse::{Result, refuse};
@@ -45,6 +47,9 @@ pub fn serve(task: &str, mut input: impl Read, mut output: impl Write) -> bool {
 type Told<T> = std::result::Result<T, Option<Refusal>>;
 
 fn answer(task: &str, input: &mut impl Read, output: &mut impl Write) -> Told<()> {
+    if task == WRITE {
+        return write::answer(input, output);
+    }
     let request: Request = serde_json::from_reader(input).map_err(|error| {
         refuse(RefusalCode::RequestInvalid, format!("the request cannot be read: {error}"), "ask as the protocol says")
     })?;
@@ -56,7 +61,7 @@ fn answer(task: &str, input: &mut impl Read, output: &mut impl Write) -> Told<()
         _ => Err(Some(refuse(
             RefusalCode::RequestInvalid,
             format!("`{}` is no task that goes with this request", task.escape_debug()),
-            "ask to describe, pin or read",
+            "ask to describe, pin, read or write",
         ))),
     }
 }

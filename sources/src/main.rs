@@ -1,4 +1,4 @@
-//! The reader of one source, which a run starts and speaks to.
+//! The reader of one source, or the writer of one result, which a run starts and speaks to.
 
 use std::io::{self, BufWriter};
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 //! there is no snapshot any more, as for a replay, the rows are digested again, and other ones are refused.
 
 mod copy;
+mod insert;
 mod multiset;
 
 use std::io;
@@ -29,6 +30,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::copy::{Columns, Rows, Sent};
+pub(crate) use self::insert::insert;
 use self::multiset::Multiset;
 use crate::refuse::{Result, changed, refuse, unreadable};
 use crate::store::{invalid, options};
@@ -116,11 +118,7 @@ impl PostgresTable {
 
     /// A transaction that sees one state of the table, or that of a snapshot.
     fn begin(&self, snapshot: Option<&str>) -> Result<Session> {
-        let connected = match self.tls.clone() {
-            Some(tls) => self.config.connect(tls),
-            None => self.config.connect(NoTls),
-        };
-        let mut client = connected.map_err(|error| told(&error))?;
+        let mut client = self.connect().map_err(|error| told(&error))?;
         // The lock comes first: while it is held nothing is truncated or rewritten, which no snapshot would survive.
         let lock = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
@@ -133,6 +131,13 @@ impl PostgresTable {
             client.batch_execute(&import).map_err(|_| changed("the snapshot that was pinned is gone"))?;
         }
         Ok(Session(client))
+    }
+
+    fn connect(&self) -> std::result::Result<Client, postgres::Error> {
+        match self.tls.clone() {
+            Some(tls) => self.config.connect(tls),
+            None => self.config.connect(NoTls),
+        }
     }
 
     fn quoted(&self) -> String {

@@ -43,33 +43,13 @@ impl Store {
 
     pub(crate) fn behind(connection: &Connection, table: &str) -> Result<Arc<Self>> {
         let root = Path::parse(table).map_err(|error| invalid(error.to_string()))?;
-        let options = options(connection)?;
-        let retry = RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
-        let built: object_store::Result<Arc<dyn ObjectStore>> = match connection.kind.as_str() {
-            "s3" => configured(AmazonS3Builder::new(), &options, AmazonS3Builder::with_config)?
-                .with_retry(retry)
-                .build()
-                .map(|store| Arc::new(store) as _),
-            "azure" => configured(MicrosoftAzureBuilder::new(), &options, MicrosoftAzureBuilder::with_config)?
-                .with_retry(retry)
-                .build()
-                .map(|store| Arc::new(store) as _),
-            "gcs" => configured(GoogleCloudStorageBuilder::new(), &options, GoogleCloudStorageBuilder::with_config)?
-                .with_retry(retry)
-                .build()
-                .map(|store| Arc::new(store) as _),
-            other => return Err(invalid(format!("there is no kind `{}`", other.escape_debug()))),
-        };
-        let store = built.map_err(|error| invalid(error.to_string()))?;
-        let bucket = ["bucket", "container_name"].iter().find_map(|name| connection.options.get(*name));
-        let bucket = bucket.ok_or_else(|| invalid("the connection names no `bucket` or `container_name`"))?;
+        let (store, bucket) = open(connection)?;
         Self::new(store, root, format!("{}://{bucket}/{table}", connection.kind), false).map(Arc::new)
     }
 
     fn new(store: Arc<dyn ObjectStore>, root: Path, location: String, is_near: bool) -> Result<Self> {
-        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime.map_err(|error| unreadable(format!("there are no threads: {error}")))?;
-        Ok(Self { objects: Arc::new(Steady::new(store, root.clone())), root, location, is_near, runtime })
+        let objects = Arc::new(Steady::new(store, root.clone()));
+        Ok(Self { objects, root, location, is_near, runtime: runtime()? })
     }
 
     /// What tells a file from any other, and from itself with other bytes. From here on it has just these.
@@ -92,6 +72,36 @@ impl Store {
         }
         Ok(HEXLOWER.encode(&digest.finalize()))
     }
+}
+
+/// The store behind a connection, and the name of its bucket.
+pub(crate) fn open(connection: &Connection) -> Result<(Arc<dyn ObjectStore>, String)> {
+    let options = options(connection)?;
+    let retry = RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
+    let built: object_store::Result<Arc<dyn ObjectStore>> = match connection.kind.as_str() {
+        "s3" => configured(AmazonS3Builder::new(), &options, AmazonS3Builder::with_config)?
+            .with_retry(retry)
+            .build()
+            .map(|store| Arc::new(store) as _),
+        "azure" => configured(MicrosoftAzureBuilder::new(), &options, MicrosoftAzureBuilder::with_config)?
+            .with_retry(retry)
+            .build()
+            .map(|store| Arc::new(store) as _),
+        "gcs" => configured(GoogleCloudStorageBuilder::new(), &options, GoogleCloudStorageBuilder::with_config)?
+            .with_retry(retry)
+            .build()
+            .map(|store| Arc::new(store) as _),
+        other => return Err(invalid(format!("there is no kind `{}`", other.escape_debug()))),
+    };
+    let store = built.map_err(|error| invalid(error.to_string()))?;
+    let bucket = ["bucket", "container_name"].iter().find_map(|name| connection.options.get(*name));
+    let bucket = bucket.ok_or_else(|| invalid("the connection names no `bucket` or `container_name`"))?;
+    Ok((store, bucket.clone()))
+}
+
+pub(crate) fn runtime() -> Result<Runtime> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| unreadable(format!("there are no threads: {error}")))
 }
 
 fn missing(name: &str, error: &object_store::Error) -> glovebox_source_protocol::Refusal {

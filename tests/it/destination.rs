@@ -12,8 +12,9 @@ use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use glovebox::{Clock, Code, Step};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::support::forge::EVIL;
-use crate::support::{Fixture, Ran, text};
+use crate::postgres::{PASSWORD, Postgres};
+use crate::support::forge::{EVIL, sha256};
+use crate::support::{CONTROLS, Fixture, Ran, text};
 
 /// Reads a released file as anyone could, without a line of ours.
 fn read(room: &Fixture, output: &str) -> RecordBatch {
@@ -225,4 +226,80 @@ fn file_size_limit(room: &Fixture, agreement: &str) {
     let ran = Ran::of(command.output().unwrap());
     room.is_refused(&ran, "DESTINATION_FAILED", 6);
     assert_eq!((room.outputs(), room.spent()), (outputs, spent));
+}
+
+/// A room whose reports are carried on into a table of the brand's.
+fn with_table_of_the_brands() -> (Postgres, Fixture) {
+    let room = Fixture::audited(CONTROLS);
+    let server = Postgres::start();
+    let place = "format = \"parquet\"\ndeliver = { connection = \"warehouse\", to = { table = \"public.reports\" } }\n";
+    room.edit("room.toml", "format = \"parquet\"\n", place);
+    let secret = room.state().join("password");
+    let entry = format!(
+        "[warehouse]\nowner = \"brand\"\nkind = \"postgres\"\n\
+         options = {{ host = \"{}\", user = \"agent\", database = \"shop\" }}\n\
+         secrets = {{ password = {{ file = \"{}\" }} }}\n",
+        server.folder().display(),
+        secret.display()
+    );
+    for (path, text) in [(secret, PASSWORD), (room.state().join("connections.toml"), &entry)] {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    crate::sources::build_reader();
+    (server, room)
+}
+
+/// A table for that result.
+fn make_table(server: &Postgres, result: &RecordBatch) {
+    let columns = result.schema().fields().iter().map(|field| format!("\"{}\" text", field.name())).collect::<Vec<_>>();
+    server.sql(&format!(
+        "CREATE TABLE reports ({}); GRANT INSERT ON reports TO agent; GRANT CREATE ON SCHEMA public TO agent",
+        columns.join(", ")
+    ));
+}
+
+#[test]
+fn a_result_that_is_carried_on_is_there_once_and_paid_once() {
+    let (server, room) = with_table_of_the_brands();
+    let agreement = room.agreed("evil", EVIL);
+    // There is no table yet: the result is released and stays in the room.
+    let ran = room.run(&agreement);
+    ran.failed("DESTINATION_FAILED", 6);
+    let receipt = text(&ran.json()["receipt"]);
+    let output = text(&room.record(&receipt)["predicate"]["released"]["output_path"]);
+    let (result, spent) = (room.read(&output), room.spent());
+    let deliver = || room.glovebox(&["deliver", &receipt, "--json"]);
+    deliver().failed("DESTINATION_FAILED", 6);
+
+    let table = read(&room, &output);
+    make_table(&server, &table);
+    assert_eq!(deliver().succeeded()["was_there"], false);
+    assert_eq!(deliver().succeeded()["was_there"], true);
+    assert_eq!(server.sql("SELECT count(*) FROM reports"), format!("{}\n", table.num_rows()));
+    let note = format!("{} {}\n", text(&ran.json()["run_id"]), sha256(&result));
+    assert_eq!(server.sql("SELECT run_id || ' ' || sha256 FROM glovebox_runs"), note);
+    assert_eq!((room.read(&output), room.spent()), (result.clone(), spent));
+
+    // What is carried is what the receipt commits to, and nothing else.
+    room.write(&output, &[result.as_slice(), b" "].concat());
+    deliver().failed("RECEIPT_INVALID", 3);
+    fs::remove_file(room.path(&output)).unwrap();
+    deliver().failed("DESTINATION_FAILED", 6);
+}
+
+#[test]
+fn a_result_is_carried_to_its_recipients_own_place_alone() {
+    let (_server, room) = with_table_of_the_brands();
+    let agreement = room.agreed("evil", EVIL);
+    let path = room.state().join("connections.toml");
+    let honest = fs::read_to_string(&path).unwrap();
+    for (from, to) in [("owner = \"brand\"", "owner = \"retailer\""), ("[warehouse]", "[other]")] {
+        fs::write(&path, honest.replacen(from, to, 1)).unwrap();
+        // Before it costs anything.
+        room.refused(&agreement, "CONNECTION_INVALID", 2);
+    }
+    fs::write(&path, honest).unwrap();
+    room.edit("room.toml", "public.reports", "public.others");
+    room.refused(&agreement, "DESTINATION_CHANGED", 3);
 }

@@ -28,6 +28,11 @@ fn python() -> &'static PathBuf {
     })
 }
 
+/// Puts the reader beside `glovebox`.
+pub(crate) fn build_reader() {
+    python();
+}
+
 #[track_caller]
 fn write(room: &Fixture, lines: &str) {
     let before = "import sys, pyarrow as pa, pyarrow.parquet\nfrom deltalake import DeltaTable, write_deltalake\n\

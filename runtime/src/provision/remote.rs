@@ -7,9 +7,9 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _, Write};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream;
 use glovebox_source_protocol::{
     Comparison, Connection, DESCRIBE, Description, Held, Hint, Literal, PIN, Pin, Place, READ, Read, Refusal, Request,
-    RowsReader, Secret, schema,
+    RowsReader, Secret, WRITE, Write, Written, schema,
 };
 use serde::de::DeserializeOwned;
 
@@ -37,7 +37,7 @@ use super::table::{Batches, Pieces};
 use crate::error::{Code, Fault, Result};
 use crate::room::{Place as Named, Source, View, sha256_hex};
 
-/// The programs that come with this one, and the kind of connections that the second reads.
+/// The programs that come with this one: the first reads and writes, and the second reads connections of one kind.
 pub(crate) const PROGRAM: &str = "glovebox-source";
 const SHARE_PROGRAM: &str = "glovebox-share";
 const SHARED: &str = "delta-sharing";
@@ -126,40 +126,61 @@ impl Remote {
         Fault::new(Code::ViewUnreadable, fact, format!("install {program} beside glovebox, or name another program"))
     }
 
-    /// A reader's words, which may be anyone's: in one line each, and not too long.
+    /// A reader's words, which may be anyone's.
     fn refused(&self, refusal: &Refusal) -> Fault {
-        let words = |text: &str| {
-            let plain = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-            let words = plain.collect::<Vec<_>>().join(" ").chars().take(WORDS_MAX).collect::<String>();
-            words.trim_end_matches('.').to_owned()
-        };
         let fact = format!("{}: {} ({})", self.named, words(&refusal.fact), refusal.code.as_str());
         let remedy = Some(words(&refusal.remedy)).filter(|remedy| !remedy.is_empty());
         Fault::new(Code::ViewUnreadable, fact, remedy.unwrap_or_else(|| "ask whoever made the reader".into()))
     }
 
     fn start(&self, task: &str, request: Request) -> io::Result<Running> {
-        let request = serde_json::to_vec(&request)?;
-        let mut command = Command::new(&self.program);
-        command.arg(task).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        if let Place::Behind { connection, .. } = &self.place {
-            let named = connection.secrets.values().filter_map(|secret| match secret {
-                Secret::Environment(name) => std::env::var_os(name).map(|value| (name, value)),
-                Secret::File(_) => None,
-            });
-            command.envs(named);
-        }
+        let connection = match &self.place {
+            Place::Behind { connection, .. } => Some(connection),
+            Place::Delta => None,
+        };
+        let mut command = command(&self.program, task, connection);
         // By its handle: a path might lead elsewhere by now.
         let folder = self.folder.as_ref().map(|folder| format!("/proc/self/fd/{}", folder.as_raw_fd()));
-        let mut child = command.current_dir(folder.as_deref().unwrap_or("/")).spawn()?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
-        let mut running = Running { child, output: None };
-        let Some((mut input, output)) = pipes else { return Err(io::Error::other("it has no pipes")) };
-        running.output = Some(BufReader::new(output));
-        // A reader that does not listen must not make this one wait; what becomes of it shows in its answer.
-        std::thread::Builder::new().spawn(move || drop(input.write_all(&request)))?;
-        Ok(running)
+        command.current_dir(folder.as_deref().unwrap_or("/"));
+        Running::start(command, serde_json::to_vec(&request)?)
     }
+}
+
+/// A program with nothing but pipes and the variables that its connection names.
+fn command(program: &Path, task: &str, connection: Option<&Connection>) -> Command {
+    let mut command = Command::new(program);
+    command.arg(task).env_clear().current_dir("/");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let secrets = connection.into_iter().flat_map(|connection| connection.secrets.values());
+    command.envs(secrets.filter_map(|secret| match secret {
+        Secret::Environment(name) => std::env::var_os(name).map(|value| (name, value)),
+        Secret::File(_) => None,
+    }));
+    command
+}
+
+/// Has the program of a connection put a result into its place; or says why it is not there.
+pub(crate) fn write(asked: &Write, result: Vec<u8>) -> std::result::Result<Written, String> {
+    let silent = |error: io::Error| format!("its writer gives no answer: {error}");
+    let program = asked.connection.program.clone().unwrap_or_else(|| beside_this_one(PROGRAM));
+    let mut input = serde_json::to_vec(asked).map_err(|error| silent(error.into()))?;
+    input.push(b'\n');
+    input.extend(result);
+    let started = Running::start(command(&program, WRITE, Some(&asked.connection)), input);
+    let mut running = started.map_err(silent)?;
+    let line = running.line().map_err(silent)?;
+    if let Ok(refusal) = serde_json::from_slice::<Refusal>(&line) {
+        return Err(format!("{} ({})", words(&refusal.fact), refusal.code.as_str()));
+    }
+    running.succeeded().map_err(silent)?;
+    serde_json::from_slice(&line).map_err(|error| silent(error.into()))
+}
+
+/// A stranger's words: in one line, and not too long.
+fn words(text: &str) -> String {
+    let plain = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words = plain.collect::<Vec<_>>().join(" ").chars().take(WORDS_MAX).collect::<String>();
+    words.trim_end_matches('.').to_owned()
 }
 
 fn beside_this_one(program: &str) -> PathBuf {
@@ -201,6 +222,17 @@ struct Running {
 }
 
 impl Running {
+    fn start(mut command: Command, said: Vec<u8>) -> io::Result<Self> {
+        let mut child = command.spawn()?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let mut running = Self { child, output: None };
+        let Some((mut input, output)) = pipes else { return Err(io::Error::other("it has no pipes")) };
+        running.output = Some(BufReader::new(output));
+        // A program that does not listen must not make this one wait; what becomes of it shows in its answer.
+        std::thread::Builder::new().spawn(move || drop(input.write_all(&said)))?;
+        Ok(running)
+    }
+
     fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         let output = self.output.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -363,14 +395,13 @@ impl Iterator for Rows {
     }
 }
 
-/// The way that a connection of this host leads, for views of its owner.
-pub(crate) fn connection_of(connections: &str, view: &View, name: &str) -> Result<Connection> {
+/// The way that a connection of this host leads, for what is its owner's.
+pub(crate) fn connection_of(connections: &str, name: &str, owner: &str, whose: &str) -> Result<Connection> {
     let connections: std::collections::BTreeMap<String, Connection> =
         crate::parse::toml(connections).map_err(|why| invalid(format!("connections.toml cannot be read: {why}")))?;
     let connection = connections.get(name).ok_or_else(|| invalid(format!("this host has no connection {name}")))?;
-    if connection.owner != view.owner {
-        let owner = &connection.owner;
-        return Err(invalid(format!("view {} of {} names the connection {name} of {owner}", view.id, view.owner)));
+    if connection.owner != owner {
+        return Err(invalid(format!("{whose} names the connection {name} of {}", connection.owner)));
     }
     Ok(connection.clone())
 }

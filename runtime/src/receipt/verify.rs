@@ -93,11 +93,11 @@ pub fn verify(dir: &Dir, path: &str, root: Option<&str>, now: DateTime<Utc>) -> 
     examine(dir, path, root, now).map(|(verified, _)| verified)
 }
 
-/// Verifies the receipt of a release, for a replay.
+/// Verifies the receipt of a release, for what needs its terms.
 pub(crate) fn evidence(dir: &Dir, path: &str, root: Option<&str>, now: DateTime<Utc>) -> Result<Evidence> {
     let (verified, evidence) = examine(dir, path, root, now)?;
     evidence.ok_or_else(|| {
-        let fact = format!("run {} was {}: there is nothing to replay", verified.run_id, verified.decision);
+        let fact = format!("run {} was {}: it has no result", verified.run_id, verified.decision);
         Fault::new(Code::NotReplayable, fact, "name the receipt of a release")
     })
 }

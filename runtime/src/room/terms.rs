@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use glovebox_source_protocol::Target;
 use serde::{Deserialize, Serialize};
 
 use super::controls::StatedControls;
@@ -149,6 +150,19 @@ pub(crate) struct Destination {
     pub folder: String,
     /// The format of the file.
     pub format: Format,
+    /// Where the file is carried on to, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliver: Option<Delivery>,
+}
+
+/// A place outside of the room for a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Delivery {
+    /// A connection of the host that runs; the recipient's own.
+    pub connection: String,
+    /// A folder or a table behind it.
+    pub to: Target,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -255,6 +269,13 @@ impl Room {
         for destination in file.destination {
             room.check_party(&destination.recipient, "destination", &destination.id)?;
             check_path(&destination.folder)?;
+            if let Some(Delivery { connection, to: Target::Folder(name) | Target::Table(name) }) = &destination.deliver
+            {
+                check_path(name)?;
+                if !is_id(connection) {
+                    return Err(invalid(format!("destination {} delivers through no connection", destination.id)));
+                }
+            }
             insert(&mut room.destinations, "destination", destination.id.clone(), destination)?;
         }
         Ok(room)

@@ -1,4 +1,4 @@
-//! What a run and the reader of one of its sources say to each other.
+//! What a run and the reader of one of its sources say to each other, and what puts a result into its place.
 //!
 //! A reader is a program that is called with [`DESCRIBE`], [`PIN`] or [`READ`], gets one JSON [`Request`] on its standard
 //! input, and writes one JSON line, or rows as an Arrow IPC stream that is followed by an [`End`] line. What it refuses
@@ -24,6 +24,45 @@ pub const DESCRIBE: &str = "describe";
 pub const PIN: &str = "pin";
 /// Answers with the rows that a pin names.
 pub const READ: &str = "read";
+
+/// Puts a result into its place, once for each run; answers with [`Written`].
+pub const WRITE: &str = "write";
+
+/// What a writer is asked, in one line. The result's bytes follow it, to the end of the input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Write {
+    /// The way there.
+    pub connection: Connection,
+    /// Where behind the connection.
+    pub to: Target,
+    /// Whose result it is; a place has each run's at most once.
+    pub run_id: String,
+    /// `parquet`, `csv` or `arrow`.
+    pub format: String,
+    /// SHA-256 of the result's bytes.
+    pub sha256: String,
+    /// What opens the receipt's commitment to them: the text of a file.
+    pub opening: String,
+}
+
+/// Where a result goes behind a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Target {
+    /// Into this folder of a store, as an object of its own, with its opening beside it.
+    Folder(String),
+    /// Into this table, at its end.
+    Table(String),
+}
+
+/// The result is in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    /// And was there already.
+    pub was_there: bool,
+}
 
 /// What a reader is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,6 +355,10 @@ pub enum RefusalCode {
     SourceChanged,
     /// The table needs what this reader does not have.
     SourceUnsupported,
+    /// The place of a result cannot be written to.
+    TargetUnwritable,
+    /// The place has something else under the name of the run.
+    ResultDiffers,
 }
 
 impl RefusalCode {
@@ -327,6 +370,8 @@ impl RefusalCode {
             Self::SourceUnreadable => "SOURCE_UNREADABLE",
             Self::SourceChanged => "SOURCE_CHANGED",
             Self::SourceUnsupported => "SOURCE_UNSUPPORTED",
+            Self::TargetUnwritable => "TARGET_UNWRITABLE",
+            Self::ResultDiffers => "RESULT_DIFFERS",
         }
     }
 }

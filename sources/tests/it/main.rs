@@ -9,3 +9,4 @@ mod server;
 #[path = "../../../tests/it/support/postgres.rs"]
 mod server_of_postgres;
 mod support;
+mod write;

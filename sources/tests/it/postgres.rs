@@ -19,7 +19,7 @@ const SALES: &str = "CREATE TABLE sales (id int4 NOT NULL, name text, spent nume
                      INSERT INTO sales SELECT n, 'n' || n, n / 4.0 FROM generate_series(1, 10) n; \
                      GRANT SELECT ON sales TO agent";
 
-fn connection(server: &Postgres) -> Connection {
+pub(crate) fn connection(server: &Postgres) -> Connection {
     let host = server.folder().display().to_string();
     let options = [("host", host.as_str()), ("user", "agent"), ("database", "shop")];
     Connection {
