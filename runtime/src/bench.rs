@@ -18,32 +18,66 @@ use crate::privacy::{HostKey, Noise, RoomKey, Setting, Tally, UnitSeeds};
 use crate::provision::{self, Resources, Unit};
 use crate::random::Random;
 use crate::receipt::Trace;
-use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
+use crate::sandbox::{Compiled, Figures, Grounds, Program, Sandbox, spec};
 
 /// Units per second of an agreement's question over all of its units, which are read beforehand, in so many workers.
 pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<f64> {
-    let dir = crate::open_room(room)?;
-    let approved = admit(&dir, agreement)?;
-    let resources = Resources { memory_bytes: 1 << 30, threads: 1, room_key: RoomKey::none() };
-    let (program, compiled) = (Program::at(worker), Compiled::none());
-    let seeds = &UnitSeeds::of_run(&[7; 32]);
-    let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
-    let mut sandbox = Sandbox::start(&approved, &grounds)?;
-    let host = HostKey::none();
-    let destination = host.destination("bench", "bench");
-    let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
-    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
-    let mut units: Vec<Vec<Unit>> = Vec::new();
-    let snapshot = provision::snapshot(&approved, &dir)?;
-    let mut stream = provision::provision(approved, &dir, &resources, &snapshot)?.read()?.units;
-    while let Some(chunk) = stream.next_chunk()? {
-        units.push(chunk);
-    }
+    let Laid { mut sandbox, empty, units } = Laid::new(room, agreement, worker, workers)?;
     let count: usize = units.iter().map(Vec::len).sum();
     let start = Instant::now();
     let mut chunks = units.into_iter();
     sandbox.ask_all(&empty, || Ok(chunks.next()))?;
     Ok(per_second(count, start))
+}
+
+/// What `count` says of this thread while it has some units asked, and while it has all of them asked, which are at least
+/// twice as many; each in one batch, by a worker that was asked before.
+pub fn counted_while_asking(
+    room: &Path,
+    agreement: &str,
+    worker: &Path,
+    count: impl Fn() -> u64,
+) -> Result<[(usize, u64); 2]> {
+    let Laid { mut sandbox, empty: mut tally, units } = Laid::new(room, agreement, worker, 1)?;
+    let units: Vec<Unit> = units.into_iter().flatten().collect();
+    let mut figures = Figures::default();
+    sandbox.ask_here(&units, &mut tally, &mut figures)?;
+    let mut counted = |units: &[Unit]| -> Result<(usize, u64)> {
+        let before = count();
+        sandbox.ask_here(units, &mut tally, &mut figures)?;
+        Ok((units.len(), count() - before))
+    };
+    Ok([counted(&units[..units.len() / 2])?, counted(&units)?])
+}
+
+/// Workers that have loaded an agreement's question, and all of its units.
+struct Laid {
+    sandbox: Sandbox,
+    empty: Tally,
+    units: Vec<Vec<Unit>>,
+}
+
+impl Laid {
+    fn new(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<Self> {
+        let dir = crate::open_room(room)?;
+        let approved = admit(&dir, agreement)?;
+        let resources = Resources { memory_bytes: 1 << 30, threads: 1, room_key: RoomKey::none() };
+        let (program, compiled) = (Program::at(worker), Compiled::none());
+        let seeds = &UnitSeeds::of_run(&[7; 32]);
+        let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
+        let sandbox = Sandbox::start(&approved, &grounds)?;
+        let host = HostKey::none();
+        let destination = host.destination("bench", "bench");
+        let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
+        let empty = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
+        let mut units = Vec::new();
+        let snapshot = provision::snapshot(&approved, &dir)?;
+        let mut stream = provision::provision(approved, &dir, &resources, &snapshot)?.read()?.units;
+        while let Some(chunk) = stream.next_chunk()? {
+            units.push(chunk);
+        }
+        Ok(Self { sandbox, empty, units })
+    }
 }
 
 /// Fresh stores and instances per second on one core, each called once with nothing, without anything of ours around.
