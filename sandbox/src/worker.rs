@@ -27,6 +27,9 @@ const ANY_LENGTH: Most = Most { message: u64::MAX, bytes: u64::MAX };
 /// Room for what a question does deep within its calls, whatever the system gives a first thread.
 const STACK_BYTES: usize = 8 << 20;
 
+/// What is written to the pipe at a time: its host is seldom woken.
+const PIPE_BYTES: usize = 64 << 10;
+
 /// Threads of a process that compiles.
 const COMPILER_THREADS: usize = 2;
 
@@ -92,7 +95,7 @@ impl Host {
     fn new() -> io::Result<Self> {
         use std::os::fd::AsFd;
         let input = io::stdin().as_fd().try_clone_to_owned()?.into();
-        let output = BufWriter::new(io::stdout().as_fd().try_clone_to_owned()?.into());
+        let output = BufWriter::with_capacity(PIPE_BYTES, io::stdout().as_fd().try_clone_to_owned()?.into());
         Ok(Self { input, output, answers: answer::Writer::default() })
     }
 

@@ -85,7 +85,7 @@ impl Folder {
         let mut stream = open(&self.dir, &agreed, max_rows, &resources, None)?;
         let mut units = Vec::new();
         while let Some(chunk) = stream.next_chunk()? {
-            assert!(!chunk.is_empty() && chunk.len() <= 256);
+            assert!(!chunk.is_empty() && chunk.len() <= 1_024);
             units.extend(chunk.iter().map(text));
         }
         Ok(units)

@@ -76,13 +76,25 @@ fn column_rows(
 /// Codes by the sorted order of this unit's words; a null row has code 0 and its validity bit clear.
 fn dictionary(writer: &mut Writer<'_>, array: &StringArray, span: Span, sorted: &mut Vec<usize>) -> Result<(), Full> {
     sorted.clear();
-    sorted.extend((span.start..span.start + span.count).filter(|row| array.is_valid(*row)));
+    let present = || (span.start..span.start + span.count).filter(|row| array.is_valid(*row));
+    // Rows are sorted, so that words mostly stand in runs.
+    for row in present() {
+        if sorted.last().is_none_or(|last| array.value(*last) != array.value(row)) {
+            sorted.push(row);
+        }
+    }
     sorted.sort_unstable_by_key(|row| array.value(*row));
     sorted.dedup_by_key(|row| array.value(*row));
     let codes = writer.zeros::<u32>(span.count)?;
-    for (row, code) in (span.start..).zip(codes).filter(|(row, _)| array.is_valid(*row)) {
-        let found = sorted.binary_search_by_key(&array.value(row), |row| array.value(*row));
-        *code = u32::try_from(found.unwrap_or(0)).unwrap_or(u32::MAX);
+    // Where there is an empty text, it is the first of all words.
+    let mut last = ("", 0);
+    for row in present() {
+        let word = array.value(row);
+        if word != last.0 {
+            let found = sorted.binary_search_by_key(&word, |row| array.value(*row));
+            last = (word, u32::try_from(found.unwrap_or(0)).unwrap_or(u32::MAX));
+        }
+        codes[row - span.start] = last.1;
     }
     texts(writer, sorted.len(), |word| array.value(sorted[word]))
 }
