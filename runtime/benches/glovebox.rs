@@ -206,7 +206,9 @@ fn touched_pages() -> Result<serde_json::Value> {
             let chunks = if pages > 16 { 8 } else { 80 };
             for _ in 0..chunks {
                 let mut batch = worker.batch();
-                (0..CHUNK).try_for_each(|_| batch.rows(1)).map_err(|_| "the batch is full")?;
+                (0..CHUNK)
+                    .try_for_each(|_| batch.unit(&[], 0, 1, |batch| batch.slot(1, 0)))
+                    .map_err(|_| "the batch is full")?;
                 let bytes = batch.len();
                 worker.ask(CHUNK, bytes, |_| ())?;
             }

@@ -18,26 +18,12 @@ use crate::privacy::{HostKey, Noise, RoomKey, Setting, ShardKey, Tally, UnitSeed
 use crate::provision::{self, Host, Provisioned, Resources, Split, Unit, UnitStream};
 use crate::random::Random;
 use crate::receipt::Trace;
-use crate::sandbox::{Compiled, Grounds, Program, Sandbox, spec};
+use crate::sandbox::{Compiled, Figures, Grounds, Program, Sandbox, spec};
 use crate::show::{Preview, preview_of};
 
 /// Units per second of an agreement's question over all of its units, which are read beforehand, in so many workers.
 pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<f64> {
-    let dir = crate::open_room(room)?;
-    let approved = admit(&dir, agreement)?;
-    let (program, compiled) = (Program::at(worker), Compiled::none());
-    let seeds = &UnitSeeds::of_run(&[7; 32]);
-    let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
-    let mut sandbox = Sandbox::start(&approved, &grounds)?;
-    let host = HostKey::none();
-    let destination = host.destination("bench", "bench");
-    let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
-    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
-    let mut units: Vec<Vec<Unit>> = Vec::new();
-    let mut stream = provisioned(room, &dir, approved, 1)?.units;
-    while let Some(chunk) = next_chunk(&mut stream)? {
-        units.push(chunk);
-    }
+    let Laid { mut sandbox, empty, units } = Laid::new(room, agreement, worker, workers)?;
     let count: usize = units.iter().map(Vec::len).sum();
     let start = Instant::now();
     let mut chunks = units.into_iter();
@@ -49,18 +35,64 @@ pub fn sealed_units_per_second(room: &Path, agreement: &str, worker: &Path, work
 pub fn exact_answer(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<Preview> {
     let dir = crate::open_room(room)?;
     let approved = admit(&dir, agreement)?;
-    let (program, compiled) = (Program::at(worker), Compiled::none());
-    let seeds = &UnitSeeds::of_run(&[7; 32]);
-    let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
-    let mut sandbox = Sandbox::start(&approved, &grounds)?;
-    let host = HostKey::none();
-    let destination = host.destination("bench", "bench");
-    let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
-    let empty = Tally::new(approved.manifest(), &approved.agreement().controls, setting);
+    let (mut sandbox, empty) = loaded(&approved, worker, workers)?;
     let Provisioned { approved, mut units } = provisioned(room, &dir, approved, workers)?;
     let (tally, _) = sandbox.ask_all(&empty, || next_chunk(&mut units))?;
     let table = tally.of_made_up_units(approved.manifest(), &approved.agreement().controls)?;
     Ok(preview_of(&table))
+}
+
+/// What `count` says of this thread while it has some units asked, and while it has all of them asked, which are at least
+/// twice as many; each in one batch, by a worker that was asked before.
+pub fn counted_while_asking(
+    room: &Path,
+    agreement: &str,
+    worker: &Path,
+    count: impl Fn() -> u64,
+) -> Result<[(usize, u64); 2]> {
+    let Laid { mut sandbox, empty: mut tally, units } = Laid::new(room, agreement, worker, 1)?;
+    let units: Vec<Unit> = units.into_iter().flatten().collect();
+    let mut figures = Figures::default();
+    sandbox.ask_here(&units, &mut tally, &mut figures)?;
+    let mut counted = |units: &[Unit]| -> Result<(usize, u64)> {
+        let before = count();
+        sandbox.ask_here(units, &mut tally, &mut figures)?;
+        Ok((units.len(), count() - before))
+    };
+    Ok([counted(&units[..units.len() / 2])?, counted(&units)?])
+}
+
+/// Workers that have loaded an agreement's question, and all of its units.
+struct Laid {
+    sandbox: Sandbox,
+    empty: Tally,
+    units: Vec<Vec<Unit>>,
+}
+
+impl Laid {
+    fn new(room: &Path, agreement: &str, worker: &Path, workers: usize) -> Result<Self> {
+        let dir = crate::open_room(room)?;
+        let approved = admit(&dir, agreement)?;
+        let (sandbox, empty) = loaded(&approved, worker, workers)?;
+        let mut units = Vec::new();
+        let mut stream = provisioned(room, &dir, approved, 1)?.units;
+        while let Some(chunk) = next_chunk(&mut stream)? {
+            units.push(chunk);
+        }
+        Ok(Self { sandbox, empty, units })
+    }
+}
+
+/// Workers that have loaded an agreement's question, and what no unit comes to.
+fn loaded(approved: &Approved, worker: &Path, workers: usize) -> Result<(Sandbox, Tally)> {
+    let (program, compiled) = (Program::at(worker), Compiled::none());
+    let seeds = &UnitSeeds::of_run(&[7; 32]);
+    let grounds = Grounds { program: &program, compiled: &compiled, workers, worker_seconds: 3_600, seeds };
+    let sandbox = Sandbox::start(approved, &grounds)?;
+    let host = HostKey::none();
+    let destination = host.destination("bench", "bench");
+    let setting = Arc::new(Setting::new(approved.agreement(), &host, destination));
+    Ok((sandbox, Tally::new(approved.manifest(), &approved.agreement().controls, setting)))
 }
 
 /// Units of an agreement's views, read, sorted and joined by so many threads, and the seconds that it takes.

@@ -76,10 +76,10 @@ impl Tally {
     }
 
     /// Bounds one unit's answer and adds it. What is out of bounds adds nothing.
-    pub(crate) fn add(&mut self, unit: &Unit, answer: Answer) {
+    pub(crate) fn add(&mut self, unit: &Unit, answer: &Answer) {
         match (self, answer) {
             (Self::Groups(tally), Answer::Contributions(contributions)) => tally.add(unit, contributions),
-            (Self::List(tally), Answer::Selected(segment)) => tally.add(unit, segment),
+            (Self::List(tally), Answer::Selected(segment)) => tally.add(unit, *segment),
             (Self::List(tally), _) => tally.add(unit, None),
             (Self::Groups(_), _) => {}
         }

@@ -59,6 +59,7 @@ pub(crate) struct Grounds<'a> {
 pub(crate) struct Sandbox {
     workers: Vec<Worker>,
     slots: Vec<Slot>,
+    parameters: Vec<Value>,
     seeds: Option<UnitSeeds>,
 }
 
@@ -102,7 +103,7 @@ impl Sandbox {
         let start = |_| Worker::start(grounds.program, &spec.limits, grounds.worker_seconds);
         let workers: Vec<Worker> = (0..grounds.workers.max(1)).map(start).collect::<Result<_, _>>()?;
         let seeds = spec.seed().map(|_| grounds.seeds.clone());
-        Ok(Self { workers, slots: slots.to_vec(), seeds })
+        Ok(Self { workers, slots: slots.to_vec(), parameters: spec.parameters.clone(), seeds })
     }
 
     /// The walls that stand around every worker.
@@ -117,9 +118,18 @@ impl Sandbox {
         empty: &Tally,
         next: impl FnMut() -> Result<Option<Vec<Unit>>>,
     ) -> Result<(Tally, Figures)> {
-        let lowering = || Lowering::new(self.seeds.clone());
-        let askers = self.workers.iter_mut().map(|worker| Asker { worker, slots: &self.slots, lowering: lowering() });
-        ask_in_parallel(askers.collect(), empty, next)
+        ask_in_parallel(self.askers().collect(), empty, next)
+    }
+
+    /// Asks one worker about units from this thread.
+    pub(crate) fn ask_here(&mut self, units: &[Unit], tally: &mut Tally, figures: &mut Figures) -> Result<()> {
+        self.askers().take(1).try_for_each(|mut asker| asker.ask(units, tally, figures))
+    }
+
+    fn askers(&mut self) -> impl Iterator<Item = Asker<'_>> {
+        let Self { workers, slots, parameters, seeds } = self;
+        let (slots, parameters, seeds) = (&*slots, &*parameters, &*seeds);
+        workers.iter_mut().map(|worker| Asker { worker, slots, lowering: Lowering::new(parameters, seeds.clone()) })
     }
 }
 
@@ -136,7 +146,7 @@ pub(crate) fn spec(manifest: &Manifest, parameters: &[Value], limits: &Limits) -
 
 /// Asks about each unit in turn, each in an instance of its own.
 trait Ask: Send {
-    fn ask(&mut self, units: &[Unit], tally: &mut Tally) -> Result<Figures>;
+    fn ask(&mut self, units: &[Unit], tally: &mut Tally, figures: &mut Figures) -> Result<()>;
 }
 
 /// Asks one worker.
@@ -148,8 +158,7 @@ struct Asker<'a> {
 
 impl Ask for Asker<'_> {
     /// In as few batches as there is room for.
-    fn ask(&mut self, mut units: &[Unit], tally: &mut Tally) -> Result<Figures> {
-        let mut figures = Figures::default();
+    fn ask(&mut self, mut units: &[Unit], tally: &mut Tally, figures: &mut Figures) -> Result<()> {
         while !units.is_empty() {
             let mut batch = self.worker.batch();
             let fit = units.iter().take_while(|unit| self.lowering.write(&mut batch, unit, self.slots).is_ok()).count();
@@ -157,29 +166,25 @@ impl Ask for Asker<'_> {
             // A unit that does not fit the memory by itself fits no instance's memory either: it contributes nothing.
             let (asked, rest) = units.split_at(fit.max(1));
             let mut asked = asked.iter();
-            let mut take = |answer| {
+            let mut take = |answer: &Asked| {
                 if let Some(unit) = asked.next() {
-                    count(unit, answer, tally, &mut figures);
+                    count(unit, answer, tally, figures);
                 }
             };
             if fit == 0 {
-                take(nothing());
+                take(&Asked::default());
             } else {
                 self.worker.ask(fit, bytes, take)?;
             }
             units = rest;
         }
-        Ok(figures)
+        Ok(())
     }
 }
 
-fn nothing() -> Asked {
-    Asked { answer: Answer::Nothing, fuel: 0, memory_bytes: 0 }
-}
-
-fn count(unit: &Unit, asked: Asked, tally: &mut Tally, figures: &mut Figures) {
-    figures.add(unit, &asked);
-    tally.add(unit, asked.answer);
+fn count(unit: &Unit, asked: &Asked, tally: &mut Tally, figures: &mut Figures) {
+    figures.add(unit, asked);
+    tally.add(unit, &asked.answer);
 }
 
 /// Asks about all units of a stream, on a thread for each of those who ask. What comes out is the same for any number.
@@ -227,7 +232,7 @@ fn work(receiver: &Mutex<Receiver<Vec<Unit>>>, mut asker: impl Ask, mut tally: T
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(chunk) = next else { return Ok((tally, figures)) };
-        figures.merge(&asker.ask(&chunk, &mut tally)?);
+        asker.ask(&chunk, &mut tally, &mut figures)?;
     }
 }
 

@@ -45,20 +45,25 @@ impl Data {
     }
 
     fn batch(&self) -> Option<Vec<u64>> {
-        let mut memory = vec![0_u64; 4 * self.basket_id.len() + 16 * UNITS];
+        let mut memory = vec![0_u64; 4 * self.basket_id.len() + 24 * UNITS];
         let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
         for bounds in self.bounds.windows(2) {
             let rows = bounds[0]..bounds[1];
             let validity = &self.validity[rows.clone()];
-            writer.rows(rows.len()).ok()?;
-            writer.list::<u8>(&[]).ok()?;
-            writer.list(&self.basket_id[rows.clone()]).ok()?;
-            // As the host writes it: no bits where no row is null.
-            let bits = if validity.contains(&false) { rows.len().div_ceil(8) } else { 0 };
-            let place = writer.zeros::<u8>(bits).ok()?;
-            let present = validity.iter().enumerate().filter(|(_, is_present)| bits > 0 && **is_present);
-            present.for_each(|(row, _)| place[row / 8] |= 1 << (row % 8));
-            writer.list(&self.sales_value[rows]).ok()?;
+            let write = |writer: &mut Writer<'_>| {
+                writer.slot(rows.len(), 2)?;
+                writer.column(ColumnType::Int64)?;
+                writer.list::<u8>(&[])?;
+                writer.list(&self.basket_id[rows.clone()])?;
+                writer.column(ColumnType::Float64)?;
+                // As the host writes it: no bits where no row is null.
+                let bits = if validity.contains(&false) { rows.len().div_ceil(8) } else { 0 };
+                let place = writer.zeros::<u8>(bits)?;
+                let present = validity.iter().enumerate().filter(|(_, is_present)| bits > 0 && **is_present);
+                present.for_each(|(row, _)| place[row / 8] |= 1 << (row % 8));
+                writer.list(&self.sales_value[rows.clone()])
+            };
+            writer.unit(&[Value::Int64(LARGE_FROM)], 0, 1, write).ok()?;
         }
         let words = writer.len() / 8;
         memory.truncate(words);

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use serde::{Deserialize, Serialize};
 use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Linker};
 use wasmtime::{Engine, Module, ResourceLimiter, Store, Trap, UpdateDeadline};
 
-use crate::batch::Units;
+use crate::batch::units;
 use crate::contract::{Answer, Arguments, Contribution, export_of};
 use crate::denial::{Denial, Reason, Result};
 use crate::kernel::{Driver, Plan, driven};
@@ -22,8 +21,11 @@ use crate::profile::{
 };
 use crate::terms::{Kind, Limits, Spec};
 
+/// The words of a unit without parameters and slots.
+const NOTHING: [u64; 2] = [0, 0];
+
 /// One unit's answer, and what it took. It has no Debug: it is raw data.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Default)]
 #[expect(missing_debug_implementations, reason = "raw data never reaches a log line")]
 pub struct Asked {
     /// What the question said.
@@ -123,11 +125,11 @@ impl Question {
 
     /// Asks about every unit of a batch in turn: each in an instance of its own or, if there is one, by the kernel. An
     /// error is this host's failure, or the wall clock; whatever the guest does wrong is `Answer::Nothing`.
-    pub(crate) fn ask_each(&self, batch: &[u8], units: usize, mut take: impl FnMut(Asked) -> Result<()>) -> Result<()> {
+    pub(crate) fn ask_each(&self, batch: &[u8], count: usize, mut take: impl FnMut(Asked) -> Result<()>) -> Result<()> {
         if let Some(kernel) = &self.kernel {
-            return lock(kernel).ask_all(batch, units)?.into_iter().try_for_each(take);
+            return lock(kernel).ask_all(batch, count)?.into_iter().try_for_each(take);
         }
-        Units::read(batch, units, &self.spec)?.each(|arguments| take(self.ask(arguments)?))
+        units(batch, count)?.try_for_each(|unit| take(self.ask((unit,))?))
     }
 
     fn ask(&self, arguments: Arguments<'_>) -> Result<Asked> {
@@ -148,7 +150,7 @@ impl Question {
     #[cfg(feature = "testing")]
     pub(crate) fn ask_in_kept(&self, kept: &mut Option<Kept>, batch: &[u8]) -> Result<Answer> {
         let mut said = Answer::Nothing;
-        Units::read(batch, 1, &self.spec)?.each(|arguments| {
+        units(batch, 1)?.try_for_each(|unit| {
             let (mut store, instance) = match kept.take() {
                 Some(Kept(store, instance)) => (store, instance),
                 None => {
@@ -158,7 +160,7 @@ impl Question {
                 }
             };
             store.set_fuel(self.spec.limits.fuel_per_unit).map_err(|error| Denial::failed(error.to_string()))?;
-            said = self.call_in(&mut store, &instance, arguments)?;
+            said = self.call_in(&mut store, &instance, (unit,))?;
             *kept = (!matches!(said, Answer::Nothing)).then_some(Kept(store, instance));
             Ok(())
         })?;
@@ -210,7 +212,7 @@ impl Question {
             let called = self.pre.instantiate(&mut store).and_then(|instance| {
                 instance
                     .get_typed_func::<Arguments<'_>, (Vec<Contribution>,)>(&mut store, &self.function)?
-                    .call(&mut store, (&[], &[]))
+                    .call(&mut store, (&NOTHING,))
             });
             assert!(called.is_ok(), "the baseline question answers");
         }

@@ -11,6 +11,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
+use crate::answer;
 use crate::batch::Writer;
 use crate::denial::{Denial, Reason, Result};
 use crate::engine::Asked;
@@ -37,7 +38,7 @@ const RESERVED_BYTES: u64 = 16 << 30;
 const REGION_BYTES_MIN: usize = 64 << 20;
 /// What is read from a pipe at a time.
 const PIPE_BYTES: usize = 64 << 10;
-/// What a unit's answer takes besides its own bytes.
+/// What an answer takes in the pipe beyond what it takes in a host.
 const ANSWER_OVERHEAD_BYTES: u64 = 256;
 
 /// The program that serves as a worker when it is called with [`COMMAND`]: usually the one that runs.
@@ -109,6 +110,7 @@ pub struct Worker {
     region: Region,
     limits: Limits,
     slack: Duration,
+    answers: answer::Reader,
 }
 
 impl Worker {
@@ -130,7 +132,7 @@ impl Worker {
         // fork and the new program.
         let mut process = Process::start(program, Role::Ask, &caps, Stdio::from(file))?;
         process.end = Instant::now().checked_add(Duration::from_secs(seconds));
-        Ok(Self { process, region, limits: limits.clone(), slack: SLACK })
+        Ok(Self { process, region, limits: limits.clone(), slack: SLACK, answers: answer::Reader::default() })
     }
 
     /// The walls that stand, as the worker found before it read anything.
@@ -155,42 +157,26 @@ impl Worker {
     }
 
     /// Asks about the batch that was written: so many units, in so many bytes. Takes each answer when it is there.
-    pub fn ask(&mut self, units: usize, bytes: usize, mut take: impl FnMut(Asked)) -> Result<()> {
+    pub fn ask(&mut self, units: usize, bytes: usize, mut take: impl FnMut(&Asked)) -> Result<()> {
         let count = u32::try_from(units).map_err(|_| Denial::failed("a batch has too many units"))?;
         let deadline = self.deadline(count);
         self.process.say(&Task::Ask { units: count, bytes: bytes as u64 }, &[])?;
-        let answer = self.limits.answer_bytes_per_unit.saturating_mul(2).saturating_add(ANSWER_OVERHEAD_BYTES);
+        let most = self.limits.answer_bytes_per_unit.saturating_add(ANSWER_OVERHEAD_BYTES);
+        let Self { process, answers, limits, .. } = self;
         for _ in 0..count {
-            match self.process.hear(deadline, Most { message: answer, bytes: 0 })? {
-                (Reply::Asked(Ok(asked)), _) => take(self.within_limits(asked)),
-                (Reply::Asked(Err(denial)), _) => return Err(self.ended_by(denial.reason())),
-                _ => return Err(self.process.talks_nonsense()),
-            }
+            let asked = process.hear_answer(deadline, most, answers)?.map_err(|reason| ended_by(reason, limits))?;
+            // What a worker says of its own use is no more than it may use.
+            asked.fuel = asked.fuel.min(limits.fuel_per_unit);
+            asked.memory_bytes = asked.memory_bytes.min(limits.memory_bytes_per_unit);
+            take(asked);
         }
         Ok(())
-    }
-
-    /// Why a worker ended a run. It has seen data, so its words are not passed on.
-    fn ended_by(&self, reason: Reason) -> Denial {
-        if reason == Reason::TimedOut {
-            return crate::engine::timed_out(&self.limits);
-        }
-        Denial::failed("a worker process could not go on")
     }
 
     fn deadline(&self, units: u32) -> Instant {
         let time = Duration::from_millis(self.limits.milliseconds_per_unit.saturating_mul(u64::from(units)));
         let now = Instant::now();
         now.checked_add(time.saturating_add(self.slack)).unwrap_or(now + START)
-    }
-
-    /// What a worker says of its own use is no more than it may use.
-    fn within_limits(&self, asked: Asked) -> Asked {
-        Asked {
-            fuel: asked.fuel.min(self.limits.fuel_per_unit),
-            memory_bytes: asked.memory_bytes.min(self.limits.memory_bytes_per_unit),
-            ..asked
-        }
     }
 
     /// For tests that do not want to wait.
@@ -209,6 +195,14 @@ impl Worker {
 
 /// What a reply without a payload may take.
 const REPLY_BYTES_MAX: u64 = 64 << 10;
+
+/// Why a worker ended a run. It has seen data, so its words are not passed on.
+fn ended_by(reason: Reason, limits: &Limits) -> Denial {
+    match reason {
+        Reason::TimedOut => crate::engine::timed_out(limits),
+        _ => Denial::failed("a worker process could not go on"),
+    }
+}
 
 fn require(standing: &[Wall], may_lack: &[Wall]) -> Result<()> {
     let missing = Wall::ALL.iter().filter(|wall| !standing.contains(wall) && !may_lack.contains(wall));
@@ -268,6 +262,16 @@ impl Process {
     fn hear(&mut self, deadline: Instant, most: Most) -> Result<(Reply, Vec<u8>)> {
         self.output.get_mut().deadline = Some(self.before_its_end(deadline));
         receive(&mut self.output, most).map_err(|error| self.failed(&error))
+    }
+
+    fn hear_answer<'a>(
+        &mut self,
+        deadline: Instant,
+        most: u64,
+        answers: &'a mut answer::Reader,
+    ) -> Result<Result<&'a mut Asked, Reason>> {
+        self.output.get_mut().deadline = Some(self.before_its_end(deadline));
+        answers.next(&mut self.output, most).map_err(|error| self.failed(&error))
     }
 
     fn before_its_end(&self, deadline: Instant) -> Instant {

@@ -6,6 +6,7 @@
 //! nothing of one unit is there for the next; a question that is proved to keep nothing has one instance for all of them. What a question does wrong is silence; what comes back is numbers and texts
 //! that the caller must bound.
 
+mod answer;
 mod artifact;
 mod batch;
 #[doc(hidden)]

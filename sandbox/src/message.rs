@@ -1,4 +1,5 @@
-//! What host and worker say to each other: frames of a length, a message, a length, and some bytes.
+//! What host and worker say to each other, besides units and [answers](crate::answer): frames of a length, a message, a
+//! length, and some bytes.
 
 use std::io::{self, Read, Write};
 
@@ -6,7 +7,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::denial::Denial;
-use crate::engine::Asked;
 use crate::terms::{Limits, Spec};
 use crate::walls::Wall;
 
@@ -17,7 +17,8 @@ pub(crate) enum Task {
     Compile(Limits),
     /// Load the compiled component that follows.
     Load(Spec),
-    /// Ask about so many units, which lie in so many bytes of shared memory.
+    /// Ask about so many units, which lie in so many bytes of shared memory. As many answers follow, or fewer of which the
+    /// last is why.
     Ask { units: u32, bytes: u64 },
 }
 
@@ -29,8 +30,6 @@ pub(crate) enum Reply {
     /// What was compiled follows.
     Compiled(Result<(), Denial>),
     Loaded(Result<(), Denial>),
-    /// One unit's answer; a batch has as many of these as units, or fewer of which the last is why.
-    Asked(Result<Asked, Denial>),
 }
 
 /// The longest message and the most bytes that one side takes from the other.

@@ -1,13 +1,16 @@
 //! What tests make components of: the project's contract and the standard encoder.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::Module;
 
+use crate::answer;
 use crate::engine::{Kept, engine_of_kernels, not_compiled};
 use crate::kernel::{Driver, Plan, proved};
 use crate::message::{Most, Reply, receive, send};
-use crate::{Answer, Asked, Denial, Limits, Question, Result, Spec};
+use crate::{Answer, Asked, Denial, Limits, Question, Reason, Result, Spec};
 
 /// The contract.
 pub const WIT: &str = include_str!("../../sdk/wit/question.wit");
@@ -24,17 +27,15 @@ pub const MEMORY: &str = r#"
 "#;
 
 /// The exported function of an analytical question.
-pub const MEASURE: &str = "glovebox:question/analytical@0.1.0#measure";
+pub const MEASURE: &str = "glovebox:question/analytical@0.2.0#measure";
 /// The exported function of a question for a list.
-pub const SELECT: &str = "glovebox:question/selection@0.1.0#select";
+pub const SELECT: &str = "glovebox:question/selection@0.2.0#select";
 
 /// The text of a core module with the contract's memory and one function's body, which answers with the address of a
-/// list. Its parameters are addresses and lengths: parameters at 0 and 1, views at 2 and 3.
+/// list. Its parameters are where the unit's words lie, and how many they are.
 #[must_use]
 pub fn module(function: &str, body: &str) -> String {
-    format!(
-        "(module {MEMORY} (func (export \"{function}\") (param i32 i32 i32 i32) (result i32) {body} (i32.const 0)))"
-    )
+    format!("(module {MEMORY} (func (export \"{function}\") (param i32 i32) (result i32) {body} (i32.const 0)))")
 }
 
 /// A component that the contract's world `world` and the standard encoder make of a core module.
@@ -53,6 +54,45 @@ pub fn encode(wit: &str, world: &str, mut module: Vec<u8>) -> Vec<u8> {
     let encoding = wit_component::StringEncoding::UTF8;
     wit_component::embed_component_metadata(&mut module, &types, world, encoding).unwrap();
     wit_component::ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+}
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, which counts for each thread.
+#[derive(Debug)]
+pub struct Counting;
+
+impl Counting {
+    /// How often this thread has taken memory, or had it moved.
+    #[must_use]
+    pub fn allocations() -> u64 {
+        ALLOCATIONS.get()
+    }
+}
+
+#[expect(unsafe_code, reason = "as the system's allocator does it")]
+// SAFETY: whatever is asked is asked of the system's allocator, with the same arguments; the count allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.realloc(place, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(place, layout) }
+    }
 }
 
 /// A host as it must not be: it asks about one unit after the other in one instance, until that traps.
@@ -151,33 +191,58 @@ pub fn unpooled(component: &[u8], spec: Spec) -> Question {
     Question::on(&wasmtime::Engine::new(&config).unwrap(), component, spec).unwrap()
 }
 
-/// A worker's reply about a unit, as it goes through the pipe.
+/// A worker's answer about a unit, or why there is none, as it goes through the pipe.
 ///
 /// # Panics
 ///
 /// Never: memory takes what is written to it.
 #[must_use]
 #[expect(clippy::unwrap_used, reason = "for tests")]
-pub fn said(asked: Result<Asked>) -> Vec<u8> {
-    let mut pipe = Vec::new();
-    send(&mut pipe, &Reply::Asked(asked), &[]).unwrap();
+pub fn said(asked: Result<&Asked, Reason>) -> Vec<u8> {
+    let (mut pipe, mut writer) = (Vec::new(), answer::Writer::default());
+    match asked {
+        Ok(asked) => writer.asked(asked, &mut pipe),
+        Err(reason) => writer.ended(reason, &mut pipe),
+    }
+    .unwrap();
     pipe
 }
 
-/// What a host hears in a worker's bytes, of which it reads so many: the same reply as it would go through the pipe,
-/// and the denial that is left of it.
+/// What a host hears in a worker's bytes after it has heard others, of at most so many: the same as it would be said.
+#[must_use]
+pub fn heard(before: &[u8], mut bytes: &[u8], most: u64) -> Option<Vec<u8>> {
+    let mut reader = answer::Reader::default();
+    let _ = reader.next(&mut &before[..], most);
+    reader.next(&mut bytes, most).ok().map(|asked| said(asked.map(|asked| &*asked)))
+}
+
+/// A refusal to load a question, as it goes through the pipe.
 ///
 /// # Panics
 ///
 /// Never, as [`said`].
 #[must_use]
 #[expect(clippy::unwrap_used, reason = "for tests")]
-pub fn heard(bytes: &[u8], most: u64) -> Option<(Vec<u8>, Option<Denial>)> {
+pub fn not_loaded(denial: Denial) -> Vec<u8> {
+    let mut pipe = Vec::new();
+    send(&mut pipe, &Reply::Loaded(Err(denial)), &[]).unwrap();
+    pipe
+}
+
+/// What a host hears in a worker's bytes besides answers, of which it reads so many: the same reply as it would go through
+/// the pipe, and the denial that is left of it.
+///
+/// # Panics
+///
+/// Never, as [`said`].
+#[must_use]
+#[expect(clippy::unwrap_used, reason = "for tests")]
+pub fn replied(bytes: &[u8], most: u64) -> Option<(Vec<u8>, Option<Denial>)> {
     let (reply, payload): (Reply, _) = receive(&mut &bytes[..], Most { message: most, bytes: most }).ok()?;
     let mut pipe = Vec::new();
     send(&mut pipe, &reply, &payload).unwrap();
     let denial = match reply {
-        Reply::Compiled(Err(denial)) | Reply::Loaded(Err(denial)) | Reply::Asked(Err(denial)) => Some(denial),
+        Reply::Compiled(Err(denial)) | Reply::Loaded(Err(denial)) => Some(denial),
         _ => None,
     };
     Some((pipe, denial.map(Denial::from_stranger)))

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use crate::answer;
 use crate::artifact::{self, Artifact};
 use crate::denial::{Denial, Reason, Result};
 use crate::engine::{Question, Ticker, engine, engine_of_kernels};
@@ -25,6 +26,9 @@ const ANY_LENGTH: Most = Most { message: u64::MAX, bytes: u64::MAX };
 
 /// Room for what a question does deep within its calls, whatever the system gives a first thread.
 const STACK_BYTES: usize = 8 << 20;
+
+/// What is written to the pipe at a time: its host is seldom woken.
+const PIPE_BYTES: usize = 64 << 10;
 
 /// Threads of a process that compiles.
 const COMPILER_THREADS: usize = 2;
@@ -84,14 +88,15 @@ fn close_inherited() {
 struct Host {
     input: File,
     output: BufWriter<File>,
+    answers: answer::Writer,
 }
 
 impl Host {
     fn new() -> io::Result<Self> {
         use std::os::fd::AsFd;
         let input = io::stdin().as_fd().try_clone_to_owned()?.into();
-        let output = BufWriter::new(io::stdout().as_fd().try_clone_to_owned()?.into());
-        Ok(Self { input, output })
+        let output = BufWriter::with_capacity(PIPE_BYTES, io::stdout().as_fd().try_clone_to_owned()?.into());
+        Ok(Self { input, output, answers: answer::Writer::default() })
     }
 
     /// The next task; none when the host has hung up.
@@ -111,14 +116,14 @@ impl Host {
     fn answer(&mut self, question: &Question, batch: &[u8], units: usize) -> io::Result<()> {
         let mut said = Ok(());
         let asked = question.ask_each(batch, units, |asked| {
-            said = send(&mut self.output, &Reply::Asked(Ok(asked)), &[]);
+            said = self.answers.asked(&asked, &mut self.output);
             said.as_ref().map_err(|error| Denial::failed(error.to_string())).copied()
         });
         said?;
-        match asked {
-            Ok(()) => self.output.flush(),
-            Err(denial) => self.reply(&Reply::Asked(Err(denial)), &[]),
+        if let Err(denial) = asked {
+            self.answers.ended(denial.reason(), &mut self.output)?;
         }
+        self.output.flush()
     }
 }
 

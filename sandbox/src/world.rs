@@ -84,12 +84,11 @@ fn version(exports: &[String]) -> Result<String> {
     }
 }
 
-/// A world is told by its exports: these interfaces and no others.
+/// A world is told by its exports: this interface and no other.
 fn name(exports: &[String]) -> String {
-    let interfaces: Option<Vec<&str>> = exports.iter().map(|export| Some(parts(export)?.0)).collect();
-    let mut interfaces = interfaces.unwrap_or_default();
-    interfaces.sort_unstable();
-    WORLDS.iter().find(|(_, exported)| interfaces == exported).map_or("root", |(name, _)| name).into()
+    let [export] = exports else { return "root".into() };
+    let interface = parts(export).map(|(interface, _)| interface);
+    WORLDS.iter().find(|(_, exported)| interface == Some(exported)).map_or("root", |(name, _)| name).into()
 }
 
 /// Interface and version of an export of the contract's package.

@@ -5,7 +5,7 @@
 use std::mem;
 
 use crate::expansion::analytical as world;
-use crate::lift;
+use crate::unit;
 
 pub use crate::analytical_question as question;
 pub use crate::{Parameters, Views};
@@ -37,15 +37,10 @@ impl Contribution {
 /// The function of an analytical question: parameters and one unit's rows in, its contributions out.
 pub type Measure = fn(&Parameters, &Views) -> Vec<Contribution>;
 
-/// Calls the question's function on lifted arguments; what `question!` exports.
+/// Calls the question's function about a unit; what `question!` exports.
 #[doc(hidden)]
-pub fn answer(
-    measure: impl Fn(&Parameters, &Views) -> Vec<Contribution>,
-    parameters: Vec<world::data::Parameter>,
-    views: Vec<world::data::Rows>,
-) -> Vec<world::Contribution> {
-    let parameters = lift::analytical::parameters(parameters);
-    let views = lift::analytical::views(views);
+pub fn answer(measure: impl Fn(&Parameters, &Views) -> Vec<Contribution>, unit: Vec<u64>) -> Vec<world::Contribution> {
+    let (parameters, views) = unit::read(unit.leak());
     let contributions = measure(&parameters, &views);
     // The instance ends with this call: freeing every list one by one would be work for nothing.
     mem::forget((parameters, views));
@@ -77,11 +72,8 @@ macro_rules! analytical_question {
             struct Question;
 
             impl $crate::expansion::analytical::Guest for Question {
-                fn measure(
-                    parameters: Vec<$crate::expansion::analytical::data::Parameter>,
-                    views: Vec<$crate::expansion::analytical::data::Rows>,
-                ) -> Vec<$crate::expansion::analytical::Contribution> {
-                    $crate::analytical::answer($measure, parameters, views)
+                fn measure(unit: Vec<u64>) -> Vec<$crate::expansion::analytical::Contribution> {
+                    $crate::analytical::answer($measure, unit)
                 }
             }
 

@@ -1,6 +1,7 @@
 //! Builds the rows of a unit from Rust values, so that a question can be tested on the host.
 //!
-//! It lays the columns out exactly as the host does. It is never part of a component: the linker drops it there.
+//! It lays the columns out exactly as the host does, and leaves them where they lie, as they are in an instance. It is
+//! never part of a component: the linker drops it there.
 
 use crate::rows::{Rows, Stored, Strings, Values};
 use crate::{Date, Timestamp};
@@ -31,28 +32,31 @@ pub struct RowsBuilder(Rows);
 impl RowsBuilder {
     /// Adds a column of type `boolean`.
     pub fn boolean<T: Into<Option<bool>>>(self, cells: impl IntoIterator<Item = T>) -> Self {
-        self.column(cells, |cells| Values::Boolean(pack(cells.into_iter().map(|cell| cell == Some(true)))))
+        self.column(cells, |cells| Values::Boolean(pack(cells.into_iter().map(|cell| cell == Some(true))).leak()))
     }
 
     /// Adds a column of type `int64`.
     pub fn int64<T: Into<Option<i64>>>(self, cells: impl IntoIterator<Item = T>) -> Self {
-        self.column(cells, |cells| Values::Int64(or_default(cells)))
+        self.column(cells, |cells| Values::Int64(or_default(cells).leak()))
     }
 
     /// Adds a column of type `float64`.
     pub fn float64<T: Into<Option<f64>>>(self, cells: impl IntoIterator<Item = T>) -> Self {
-        self.column(cells, |cells| Values::Float64(or_default(cells)))
+        self.column(cells, |cells| Values::Float64(or_default(cells).leak()))
     }
 
     /// Adds a column of type `date`.
     pub fn date<T: Into<Option<Date>>>(self, cells: impl IntoIterator<Item = T>) -> Self {
-        self.column(cells, |cells| Values::Date(cells.into_iter().map(|cell| cell.map_or(0, Date::days)).collect()))
+        self.column(cells, |cells| {
+            Values::Date(cells.into_iter().map(|cell| cell.map_or(0, Date::days)).collect::<Vec<_>>().leak())
+        })
     }
 
     /// Adds a column of type `timestamp`.
     pub fn timestamp<T: Into<Option<Timestamp>>>(self, cells: impl IntoIterator<Item = T>) -> Self {
         self.column(cells, |cells| {
-            Values::Timestamp(cells.into_iter().map(|cell| cell.map_or(0, Timestamp::microseconds)).collect())
+            let microseconds = cells.into_iter().map(|cell| cell.map_or(0, Timestamp::microseconds));
+            Values::Timestamp(microseconds.collect::<Vec<_>>().leak())
         })
     }
 
@@ -68,8 +72,8 @@ impl RowsBuilder {
             words.sort_unstable();
             words.dedup();
             let code = |cell: Option<&str>| cell.and_then(|word| words.binary_search(&word).ok()).unwrap_or(0) as u32;
-            let codes = cells.into_iter().map(code).collect();
-            Values::Dictionary { codes, words: strings(words) }
+            let codes: Vec<u32> = cells.into_iter().map(code).collect();
+            Values::Dictionary { codes: codes.leak(), words: strings(words) }
         })
     }
 
@@ -91,7 +95,7 @@ impl RowsBuilder {
         }
         assert_eq!(cells.len(), *count, "column {} differs in length from those before it", columns.len());
         let has_nulls = cells.iter().any(Option::is_none);
-        let validity = has_nulls.then(|| pack(cells.iter().map(Option::is_some)));
+        let validity = has_nulls.then(|| &*pack(cells.iter().map(Option::is_some)).leak());
         columns.push(Stored { validity, values: values(cells) });
         self
     }
@@ -120,7 +124,7 @@ fn strings(texts: Vec<&str>) -> Strings {
         bytes.extend_from_slice(text.as_bytes());
         offsets.push(bytes.len() as u32);
     }
-    Strings { offsets, bytes }
+    Strings { offsets: offsets.leak(), bytes: bytes.leak() }
 }
 
 #[cfg(test)]

@@ -46,12 +46,12 @@ mod cells;
 #[cfg(feature = "component")]
 mod fault;
 #[cfg(feature = "component")]
-mod lift;
-#[cfg(feature = "component")]
 mod parameters;
 #[cfg(feature = "component")]
 mod rows;
 mod time;
+#[cfg(feature = "component")]
+mod unit;
 
 #[cfg(feature = "component")]
 pub mod analytical;

@@ -5,8 +5,7 @@
 
 use std::mem;
 
-use crate::expansion::list as world;
-use crate::lift;
+use crate::unit;
 
 pub use crate::list_question as question;
 pub use crate::{Parameters, Views};
@@ -15,15 +14,10 @@ pub use crate::{Parameters, Views};
 /// manifest, or `None` to leave the unit out.
 pub type Select = fn(&Parameters, &Views) -> Option<u32>;
 
-/// Calls the question's function on lifted arguments; what `question!` exports.
+/// Calls the question's function about a unit; what `question!` exports.
 #[doc(hidden)]
-pub fn answer(
-    select: impl Fn(&Parameters, &Views) -> Option<u32>,
-    parameters: Vec<world::data::Parameter>,
-    views: Vec<world::data::Rows>,
-) -> Option<u32> {
-    let parameters = lift::list::parameters(parameters);
-    let views = lift::list::views(views);
+pub fn answer(select: impl Fn(&Parameters, &Views) -> Option<u32>, unit: Vec<u64>) -> Option<u32> {
+    let (parameters, views) = unit::read(unit.leak());
     let segment = select(&parameters, &views);
     // The instance ends with this call: freeing every list one by one would be work for nothing.
     mem::forget((parameters, views));
@@ -61,11 +55,8 @@ macro_rules! list_question {
             struct Question;
 
             impl $crate::expansion::list::Guest for Question {
-                fn select(
-                    parameters: Vec<$crate::expansion::list::data::Parameter>,
-                    views: Vec<$crate::expansion::list::data::Rows>,
-                ) -> Option<u32> {
-                    $crate::list::answer($select, parameters, views)
+                fn select(unit: Vec<u64>) -> Option<u32> {
+                    $crate::list::answer($select, unit)
                 }
             }
 

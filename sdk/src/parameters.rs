@@ -3,6 +3,8 @@
 //! They are the same for every unit, but for a seed, which the host draws. It has checked each other value against its
 //! range or allowed values, so a question never has to.
 
+use std::borrow::Cow;
+
 use crate::fault::fault;
 
 /// The value of one parameter.
@@ -15,7 +17,7 @@ pub enum Parameter {
     /// Of type `float64`.
     Float64(f64),
     /// Of type `utf8`.
-    Utf8(String),
+    Utf8(Cow<'static, str>),
 }
 
 impl Parameter {
@@ -49,7 +51,7 @@ impl From<f64> for Parameter {
 
 impl From<&str> for Parameter {
     fn from(value: &str) -> Self {
-        Self::Utf8(value.to_owned())
+        Self::Utf8(Cow::Owned(value.to_owned()))
     }
 }
 

@@ -58,33 +58,33 @@ pub struct Rows {
     pub(crate) columns: Vec<Stored>,
 }
 
-/// A column as it lies in memory.
+/// A column as it lies in memory: among the words of a unit, which are there as long as the instance.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stored {
-    pub(crate) validity: Option<Vec<u8>>,
+    pub(crate) validity: Option<&'static [u8]>,
     pub(crate) values: Values,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Values {
-    Boolean(Vec<u8>),
-    Int64(Vec<i64>),
-    Float64(Vec<f64>),
-    Date(Vec<i32>),
-    Timestamp(Vec<i64>),
+    Boolean(&'static [u8]),
+    Int64(&'static [i64]),
+    Float64(&'static [f64]),
+    Date(&'static [i32]),
+    Timestamp(&'static [i64]),
     Utf8(Strings),
-    Dictionary { codes: Vec<u32>, words: Strings },
+    Dictionary { codes: &'static [u32], words: Strings },
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Strings {
-    pub(crate) offsets: Vec<u32>,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) offsets: &'static [u32],
+    pub(crate) bytes: &'static [u8],
 }
 
 impl Strings {
     fn texts(&self) -> Texts<'_> {
-        Texts { offsets: &self.offsets, bytes: &self.bytes }
+        Texts { offsets: self.offsets, bytes: self.bytes }
     }
 }
 
@@ -110,7 +110,7 @@ macro_rules! accessor {
         pub fn $name(&self, position: usize) -> Column<'_, $cells> {
             let stored = self.stored(position);
             match &stored.values {
-                $pattern => Column::new(self.count, stored.validity.as_deref(), $value),
+                $pattern => Column::new(self.count, stored.validity, $value),
                 other => fault!(
                     "column {position} is of type {}; read it with `{}`",
                     other.name(),
@@ -143,11 +143,11 @@ impl Rows {
     );
     accessor!(
         /// The column at `position`, of type `int64`.
-        int64 -> &[i64], Values::Int64(numbers) => numbers.as_slice()
+        int64 -> &[i64], Values::Int64(numbers) => *numbers
     );
     accessor!(
         /// The column at `position`, of type `float64`.
-        float64 -> &[f64], Values::Float64(numbers) => numbers.as_slice()
+        float64 -> &[f64], Values::Float64(numbers) => *numbers
     );
     accessor!(
         /// The column at `position`, of type `date`.

@@ -446,6 +446,6 @@ fn measuring_beside(more: &str, module: &str) -> String {
             (core module $m {module} (func (export "measure") (param i32) (result i32) local.get 0))
             (core instance $i (instantiate $m))
             (func $measure (param "x" u32) (result u32) (canon lift (core func $i "measure")))
-            (instance (export "glovebox:question/analytical@0.1.0") (export "measure" (func $measure))))"#
+            (instance (export "glovebox:question/analytical@0.2.0") (export "measure" (func $measure))))"#
     )
 }

@@ -11,6 +11,12 @@
     reason = "a test that cannot go on stops, and says with which row"
 )]
 
+use glovebox_sandbox::testing::Counting;
+
+/// Says what a thread's work allocates, for `sandbox`.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
 mod support;
 
 #[path = "support/postgres.rs"]

@@ -3,8 +3,11 @@
 //! Where one unit attacks, nothing but that unit's own contribution may change: not the decision, not a key of the
 //! JSON, not a field of the receipt.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
+use glovebox::bench::counted_while_asking;
+use glovebox_sandbox::testing::Counting;
 use serde_json::Value;
 use wasmtime::component::{Component, Func, Instance, Linker, Val};
 use wasmtime::{Engine, Store};
@@ -18,6 +21,19 @@ const ATTACKER: i64 = 7;
 /// Thirty noise scales of the count (0.2) and of the sum (2): an honest run leaves them once in 10^13.
 const COUNT_NOISE_MAX: f64 = 6.0;
 const SUM_NOISE_MAX: f64 = 60.0;
+
+/// Rows are written where the worker reads them, and answers are read and added up where the last ones were.
+#[test]
+fn no_unit_costs_the_host_an_allocation() {
+    let room = Fixture::new();
+    let agreement = room.agreed("reach", &["--destination", "reports"]);
+    let program = Path::new(env!("CARGO_BIN_EXE_glovebox"));
+    let counted = counted_while_asking(&room.root(), &agreement, program, Counting::allocations).unwrap();
+    let [(some, of_some), (all, of_all)] = counted;
+    assert!(2 * some <= all && some > 100, "{some} and {all} units");
+    assert_eq!(of_some, of_all, "allocations for {some} units, and for {all}");
+    assert!(of_some < 10, "{of_some} allocations for a batch");
+}
 
 #[test]
 fn attack_unreachable() {
@@ -296,19 +312,17 @@ fn public(json: &Value) -> Value {
 
 /// Asks the evil question about one unit, in whatever instance it is given; returns the value it contributes.
 fn count_up(store: &mut Store<()>, instance: &Instance) -> f64 {
-    let interface = instance.get_export_index(&mut *store, None, "glovebox:question/analytical@0.1.0").unwrap();
+    let interface = instance.get_export_index(&mut *store, None, "glovebox:question/analytical@0.2.0").unwrap();
     let measure = instance.get_export_index(&mut *store, Some(&interface), "measure").unwrap();
     let measure: Func = instance.get_func(&mut *store, measure).unwrap();
 
-    let variant = |name: &str, value: Val| Val::Variant(name.into(), Some(Box::new(value)));
-    let record = |fields: Vec<(&str, Val)>| Val::Record(fields.into_iter().map(|(n, v)| (n.into(), v)).collect());
-    let parameters = vec![variant("utf8", Val::String("counter".into())), variant("int64", Val::S64(-1))];
-    let values = variant("float64", Val::List(vec![Val::Float64(1.0)]));
-    let column = record(vec![("validity", Val::Option(None)), ("values", values)]);
-    let rows = record(vec![("count", Val::U32(1)), ("columns", Val::List(vec![column]))]);
+    // The attack and the unit that it is for, and one slot with one row of one number.
+    let attack = u64::from_le_bytes(*b"counter\0");
+    let parameters = [2, 6, 7, attack, 2, u64::MAX];
+    let unit: Vec<Val> = parameters.into_iter().chain([1, 1, 1, 3, 0, 1, 1.0_f64.to_bits()]).map(Val::U64).collect();
 
     let mut answer = [Val::Bool(false)];
-    measure.call(&mut *store, &[Val::List(parameters), Val::List(vec![rows])], &mut answer).unwrap();
+    measure.call(&mut *store, &[Val::List(unit)], &mut answer).unwrap();
     let [Val::List(contributions)] = answer else { panic!("not a list") };
     let [Val::Record(contribution)] = contributions.as_slice() else { panic!("not one contribution") };
     let Val::List(values) = &contribution[1].1 else { panic!("no values") };

@@ -1,6 +1,6 @@
 //! Analytical answers: contributions per group become the numbers of a table.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::contributors::{Digests, ReleasedSet};
 use super::mechanism::Mechanism;
 #[cfg(test)]
 use super::mechanism::Statistic;
-use super::reduce::{self, Number, Shown};
+use super::reduce::{self, Encoder, Number, Shown};
 use super::suppress::{self, Rules, Total};
 use crate::error::{Code, Fault, Result};
 use crate::provision::Unit;
@@ -36,8 +36,26 @@ type Key = Vec<String>;
 #[derive(Clone)]
 pub(crate) struct GroupTally {
     shape: Arc<Shape>,
-    cells: BTreeMap<Key, Cell>,
+    cells: Cells,
     is_overfull: bool,
+    room: Room,
+}
+
+/// Cells in the order in which they were met, found by their keys without making one.
+#[derive(Clone, Default)]
+struct Cells {
+    places: HashMap<Box<[u8]>, usize>,
+    list: Vec<(Key, Cell)>,
+}
+
+/// What is kept between units, so that none costs an allocation.
+#[derive(Clone, Default)]
+struct Room {
+    joined: Vec<u8>,
+    /// A unit's contributions by their positions, each with its cell's place if there is one.
+    chosen: Vec<(usize, Option<usize>)>,
+    encoder: Encoder,
+    sizes: Vec<u128>,
 }
 
 /// What a contribution must look like, and how it is bounded.
@@ -76,42 +94,53 @@ impl GroupTally {
             mechanism: Mechanism::new(manifest, controls),
             setting,
         };
-        Self { shape: Arc::new(shape), cells: BTreeMap::new(), is_overfull: false }
+        Self { shape: Arc::new(shape), cells: Cells::default(), is_overfull: false, room: Room::default() }
     }
 
     /// Adds one unit. Each group counts once, whatever the guest repeats; of too many groups, the first by key count.
-    pub(super) fn add(&mut self, unit: &Unit, mut contributions: Vec<Contribution>) {
-        if !contributions.iter().all(|contribution| self.shape.is_well_formed(contribution)) {
-            return;
-        }
-        // The sort is stable: of those that repeat a group, the first stays.
-        contributions.sort_by(|one, other| one.group.cmp(&other.group));
-        contributions.dedup_by(|later, first| later.group == first.group);
-        contributions.truncate(self.shape.mechanism.l0 as usize);
-        let values: Vec<&[f64]> = contributions.iter().map(|contribution| contribution.values.as_slice()).collect();
-        let encoded = reduce::encode(&self.shape.mechanism, &values);
-        for (Contribution { group, .. }, numbers) in contributions.into_iter().zip(encoded) {
-            let cell = self.cells.entry(group).or_default();
-            if self.shape.mechanism.mode == Mode::SealedK {
-                let sizes = self.shape.mechanism.magnitudes(&numbers);
-                cell.exact.get_or_insert_default().add(unit, &sizes, &self.shape.setting);
+    pub(super) fn add(&mut self, unit: &Unit, contributions: &[Contribution]) {
+        let Self { shape, cells, room: Room { joined, chosen, encoder, sizes }, .. } = self;
+        chosen.clear();
+        for (at, contribution) in contributions.iter().enumerate() {
+            let place = cells.place(&contribution.group, joined);
+            // A key that has a cell was looked at when it got it.
+            if !shape.has_its_numbers(contribution) || (place.is_none() && !shape.is_key(&contribution.group)) {
+                return;
             }
-            cell.add(1, &numbers);
+            chosen.push((at, place));
+        }
+        let group = |at: usize| contributions[at].group.as_slice();
+        // Of those that repeat a group, the first stays.
+        chosen.sort_unstable_by(|(one, _), (other, _)| group(*one).cmp(group(*other)).then(one.cmp(other)));
+        chosen.dedup_by(|(later, _), (first, _)| group(*later) == group(*first));
+        chosen.truncate(shape.mechanism.l0 as usize);
+        encoder.encode(&shape.mechanism, chosen.iter().map(|(at, _)| contributions[*at].values.as_slice()));
+        for (index, (at, place)) in chosen.iter().enumerate() {
+            let numbers = encoder.numbers(index);
+            let cell = match place {
+                Some(place) => cells.at(*place),
+                None => cells.of(group(*at), joined),
+            };
+            if shape.mechanism.mode == Mode::SealedK {
+                shape.mechanism.magnitudes(numbers, sizes);
+                cell.exact.get_or_insert_default().add(unit, sizes, &shape.setting);
+            }
+            cell.add(1, numbers);
         }
         self.check_size();
     }
 
     /// The verdict is the same however units are split: a part that is too large makes the whole too large.
     fn check_size(&mut self) {
-        self.is_overfull |= self.cells.len() > self.shape.mechanism.cells_max();
+        self.is_overfull |= self.cells.list.len() > self.shape.mechanism.cells_max();
         if self.is_overfull {
-            self.cells.clear();
+            self.cells = Cells::default();
         }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
-        for (key, other) in other.cells {
-            let cell = self.cells.entry(key).or_default();
+        for (key, other) in other.cells.list {
+            let cell = self.cells.of(&key, &mut self.room.joined);
             cell.add(other.units, &other.sums);
             if let Some(exact) = other.exact {
                 cell.exact.get_or_insert_default().merge(*exact);
@@ -122,20 +151,26 @@ impl GroupTally {
     }
 
     pub(super) fn write(&self, to: &mut dyn Write) -> postcard::Result<()> {
-        postcard::to_io(&(&self.cells, self.is_overfull), to).map(drop)
+        // In one order, whichever they were met in.
+        let cells: BTreeMap<&Key, &Cell> = self.cells.list.iter().map(|(key, cell)| (key, cell)).collect();
+        postcard::to_io(&(cells, self.is_overfull), to).map(drop)
     }
 
     /// The same with the number of contributors in place of their names, which are another host's elsewhere.
     pub(super) fn without_names(mut self) -> Self {
-        for exact in self.cells.values_mut().filter_map(|cell| cell.exact.as_mut()) {
+        for exact in self.cells.list.iter_mut().filter_map(|(_, cell)| cell.exact.as_mut()) {
             exact.digests = vec![exact.digests.len() as u64];
         }
         self
     }
 
     pub(super) fn read(&self, bytes: &[u8]) -> postcard::Result<Self> {
-        let (cells, is_overfull) = postcard::from_bytes(bytes)?;
-        Ok(Self { shape: Arc::clone(&self.shape), cells, is_overfull })
+        let (read, is_overfull): (BTreeMap<Key, Cell>, bool) = postcard::from_bytes(bytes)?;
+        let (mut cells, mut room) = (Cells::default(), Room::default());
+        for (key, cell) in read {
+            *cells.of(&key, &mut room.joined) = cell;
+        }
+        Ok(Self { shape: Arc::clone(&self.shape), cells, is_overfull, room })
     }
 
     /// The sums before any noise, in the measures' own units.
@@ -151,7 +186,7 @@ impl GroupTally {
             };
             mechanism.statistics.iter().filter_map(in_units).collect()
         };
-        self.cells.iter().map(|(key, cell)| (key.clone(), (cell.units, sums(cell)))).collect()
+        self.cells.list.iter().map(|(key, cell)| (key.clone(), (cell.units, sums(cell)))).collect()
     }
 
     /// Adds noise, and leaves out what is below the threshold.
@@ -165,7 +200,7 @@ impl GroupTally {
             return Err(too_many_groups());
         }
         let closed = closed_keys(&manifest.groups);
-        let mut cells = self.cells;
+        let mut cells = self.cells.by_key();
         let noisy: Vec<(Key, Option<Shown>)> = match closed {
             // Every cell of a closed domain has a row, in the domain's order.
             Some(keys) => {
@@ -188,7 +223,7 @@ impl GroupTally {
     /// below its margin but for a part of delta, so that what memory cannot hold is always too many.
     fn has_too_many(&self, mechanism: &Mechanism, random: &mut Random) -> bool {
         let Some(noise) = mechanism.groups.and_then(|part| part.noise) else { return self.is_overfull };
-        let noisy = i128::try_from(self.cells.len()).unwrap_or(i128::MAX) + noise.sample(random);
+        let noisy = i128::try_from(self.cells.list.len()).unwrap_or(i128::MAX) + noise.sample(random);
         self.is_overfull || noisy > mechanism.groups_max()
     }
 
@@ -202,7 +237,7 @@ impl GroupTally {
         if self.is_overfull {
             return Err(too_many_groups());
         }
-        let mut cells = self.cells;
+        let mut cells = self.cells.by_key();
         let is_open = manifest.has_open_keys();
         let keys = closed_keys(&manifest.groups).unwrap_or_else(|| cells.keys().cloned().collect());
         let cells: Vec<(Key, Cell)> = keys
@@ -249,13 +284,51 @@ fn too_many_groups() -> Fault {
     )
 }
 
+impl Cells {
+    /// Where the cell of a key is, if it has one.
+    fn place(&self, key: &[String], joined: &mut Vec<u8>) -> Option<usize> {
+        join(key, joined);
+        self.places.get(joined.as_slice()).copied()
+    }
+
+    fn at(&mut self, place: usize) -> &mut Cell {
+        &mut self.list[place].1
+    }
+
+    /// The cell of a key, which is empty where the key had none.
+    fn of(&mut self, key: &[String], joined: &mut Vec<u8>) -> &mut Cell {
+        let place = self.place(key, joined).unwrap_or_else(|| {
+            let place = self.list.len();
+            self.places.insert(joined.as_slice().into(), place);
+            self.list.push((key.to_vec(), Cell::default()));
+            place
+        });
+        self.at(place)
+    }
+
+    fn by_key(self) -> BTreeMap<Key, Cell> {
+        self.list.into_iter().collect()
+    }
+}
+
+/// A key's parts as one text that no other parts have: each behind its length.
+fn join(key: &[String], joined: &mut Vec<u8>) {
+    joined.clear();
+    for part in key {
+        joined.extend_from_slice(&part.len().to_le_bytes());
+        joined.extend_from_slice(part.as_bytes());
+    }
+}
+
 impl Shape {
-    fn is_well_formed(&self, contribution: &Contribution) -> bool {
-        contribution.group.len() == self.domains.len()
-            && contribution.values.len() == self.values
-            && !contribution.values.iter().any(|value| value.is_nan())
-            && contribution.group.iter().map(String::len).sum::<usize>() <= self.key_bytes_max()
-            && contribution.group.iter().zip(&self.domains).all(|(part, domain)| match domain {
+    fn has_its_numbers(&self, contribution: &Contribution) -> bool {
+        contribution.values.len() == self.values && !contribution.values.iter().any(|value| value.is_nan())
+    }
+
+    fn is_key(&self, group: &[String]) -> bool {
+        group.len() == self.domains.len()
+            && group.iter().map(String::len).sum::<usize>() <= self.key_bytes_max()
+            && group.iter().zip(&self.domains).all(|(part, domain)| match domain {
                 Some(domain) => domain.contains(part),
                 None => is_plain(part),
             })
@@ -484,7 +557,7 @@ mod tests {
     }
 
     fn vector(tally: &GroupTally) -> BTreeMap<Key, (u64, Vec<i128>)> {
-        tally.cells.iter().map(|(key, cell)| (key.clone(), (cell.units, cell.sums.clone()))).collect()
+        tally.cells.list.iter().map(|(key, cell)| (key.clone(), (cell.units, cell.sums.clone()))).collect()
     }
 
     proptest! {
@@ -495,9 +568,9 @@ mod tests {
             one in contributions(),
         ) {
             let mut without = tally();
-            others.iter().for_each(|other| without.add(&unit(0), answer(other)));
+            others.iter().for_each(|other| without.add(&unit(0), &answer(other)));
             let mut with = without.clone();
-            with.add(&unit(1), answer(&one));
+            with.add(&unit(1), &answer(&one));
 
             let before = vector(&without);
             let mut moved = [0u128; 3];
@@ -520,10 +593,10 @@ mod tests {
         #[test]
         fn order_and_split_change_nothing(units in proptest::collection::vec(contributions(), 0..8), split in 0usize..8) {
             let mut straight = tally();
-            units.iter().for_each(|answers| straight.add(&unit(0), answer(answers)));
+            units.iter().for_each(|answers| straight.add(&unit(0), &answer(answers)));
             let (mut left, mut right) = (tally(), tally());
             for (index, answers) in units.iter().rev().enumerate() {
-                if index < split { left.add(&unit(0), answer(answers)) } else { right.add(&unit(0), answer(answers)) }
+                if index < split { left.add(&unit(0), &answer(answers)) } else { right.add(&unit(0), &answer(answers)) }
             }
             right.merge(left);
             prop_assert_eq!(vector(&straight), vector(&right));
@@ -533,7 +606,7 @@ mod tests {
     #[test]
     fn a_group_counts_once_per_unit_whatever_the_guest_repeats() {
         let mut tally = tally();
-        tally.add(&unit(0), vec![contribution("a", [1.0, 1.0]); 1_000]);
+        tally.add(&unit(0), &vec![contribution("a", [1.0, 1.0]); 1_000]);
         assert_eq!(vector(&tally)[&vec!["a".to_owned()]].0, 1);
     }
 
@@ -549,8 +622,8 @@ mod tests {
         ];
         for contribution in bad {
             let mut tally = tally();
-            tally.add(&unit(0), vec![contribution, self::contribution("b", [1.0, 1.0])]);
-            assert!(tally.cells.is_empty());
+            tally.add(&unit(0), &[contribution, self::contribution("b", [1.0, 1.0])]);
+            assert!(tally.cells.list.is_empty());
         }
     }
 
@@ -559,8 +632,8 @@ mod tests {
         let open = MANIFEST.replace(r#"domain = ["a", "b", "c", "d"]"#, "");
         for (key, counted) in [("shop", true), (&"x".repeat(64), true), (&"x".repeat(65), false), ("a\u{7}b", false)] {
             let mut tally = tally_of(&manifest(&open), &Controls::default());
-            tally.add(&unit(0), vec![contribution(key, [1.0, 1.0])]);
-            assert_eq!(!tally.cells.is_empty(), counted, "{key:?}");
+            tally.add(&unit(0), &[contribution(key, [1.0, 1.0])]);
+            assert_eq!(!tally.cells.list.is_empty(), counted, "{key:?}");
         }
     }
 
@@ -569,7 +642,7 @@ mod tests {
         let open = manifest(&MANIFEST.replace(r#"domain = ["a", "b", "c", "d"]"#, ""));
         let tally = |keys: std::ops::Range<usize>| {
             let mut tally = tally_of(&open, &Controls::default());
-            keys.for_each(|key| tally.add(&unit(0), vec![contribution(&format!("k{key}"), [1.0, 1.0])]));
+            keys.for_each(|key| tally.add(&unit(0), &[contribution(&format!("k{key}"), [1.0, 1.0])]));
             tally
         };
         let release = |tally: GroupTally| {
@@ -679,7 +752,7 @@ mod tests {
         let controls = Controls { k_min: 2, epsilon_micros: Epsilon::from_micros(10_000_000), ..Controls::default() };
         let mut tally = tally_of(&manifest, &controls);
         for (group, units) in [("a", 100), ("b", 400), ("c", 300)] {
-            (0..units).for_each(|at| tally.add(&unit(at), vec![contribution(group, [1.0, 1.0])]));
+            (0..units).for_each(|at| tally.add(&unit(at), &[contribution(group, [1.0, 1.0])]));
         }
         let mechanism = Mechanism::new(&manifest, &controls);
         let table = tally.release(&manifest, &mechanism, &mut Random::from_seed([2; 32])).unwrap();
@@ -693,12 +766,12 @@ mod tests {
         let manifest = manifest(MANIFEST);
         let mut tally = tally_of(&manifest, &controls);
         for (group, units, values) in [("a", 123, 1.0), ("b", 49, 1.0), ("c", 60, 0.0)] {
-            (0..units).for_each(|at| tally.add(&unit(at), vec![contribution(group, [values, values])]));
+            (0..units).for_each(|at| tally.add(&unit(at), &[contribution(group, [values, values])]));
         }
         // One unit makes up all of the group's sum.
-        tally.add(&unit(1_000), vec![contribution("c", [10.0, 4.0])]);
+        tally.add(&unit(1_000), &[contribution("c", [10.0, 4.0])]);
         // So does one of a mean, though all are as far from the middle of the range.
-        (0..60).for_each(|at| tally.add(&unit(at), vec![contribution("d", [1.0, if at == 0 { 4.0 } else { 0.0 }])]));
+        (0..60).for_each(|at| tally.add(&unit(at), &[contribution("d", [1.0, if at == 0 { 4.0 } else { 0.0 }])]));
         let mechanism = Mechanism::new(&manifest, &controls);
         let (table, groups) = tally.release_exact(&manifest, &mechanism, &controls).unwrap();
         let units = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(table.column(1));

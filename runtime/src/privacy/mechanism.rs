@@ -305,15 +305,15 @@ impl Mechanism {
 
     /// The sizes of a unit's numbers as someone who reads a group's results would see them: what was taken off the middle
     /// of a range counts.
-    pub(super) fn magnitudes(&self, numbers: &[i128]) -> Vec<u128> {
-        let mut sizes: Vec<u128> = numbers.iter().map(|number| number.unsigned_abs()).collect();
+    pub(super) fn magnitudes(&self, numbers: &[i128], sizes: &mut Vec<u128>) {
+        sizes.clear();
+        sizes.extend(numbers.iter().map(|number| number.unsigned_abs()));
         for statistic in &self.statistics {
             if let Statistic::Mean { part, grid } = *statistic {
                 let at = self.offset(part);
                 sizes[at] = (numbers[at] + grid.center_steps()).unsigned_abs();
             }
         }
-        sizes
     }
 
     fn groups_delta(&self) -> f64 {

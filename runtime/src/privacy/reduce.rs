@@ -36,60 +36,91 @@ pub(super) struct Column {
     pub(super) is_integer: bool,
 }
 
-/// Turns the values of one unit, one list per group, into the numbers to add to each of these groups.
-pub(super) fn encode(mechanism: &Mechanism, groups: &[impl AsRef<[f64]>]) -> Vec<Vec<i128>> {
-    let mut encoded = vec![vec![0; mechanism.width()]; groups.len()];
-    let with_values = mechanism.statistics.iter().filter(|statistic| statistic.takes_a_value());
-    for (index, statistic) in with_values.enumerate() {
-        let values = groups.iter().map(|group| group.as_ref().get(index).copied().unwrap_or(f64::NAN));
-        match *statistic {
-            Statistic::Sum { part, grid, norm } => {
-                let steps: Vec<i64> = values.map(|value| grid.steps(value)).collect();
-                put(&mut encoded, mechanism.offset(part), clip(steps, norm));
-            }
-            Statistic::Mean { part, grid } => {
-                put(&mut encoded, mechanism.offset(part), values.map(|value| grid.steps(value)));
-            }
-            Statistic::Variance { part, grid, squares_part, squares } => {
-                let steps: Vec<i64> = values.map(|value| grid.steps(value)).collect();
-                let square = |step: &i64| squares.steps(grid.value(i128::from(*step)).powi(2));
-                put(&mut encoded, mechanism.offset(squares_part), steps.iter().map(square));
-                put(&mut encoded, mechanism.offset(part), steps.iter().copied());
-            }
-            Statistic::Histogram { part, grid, bins } => {
-                for (numbers, value) in encoded.iter_mut().zip(values) {
-                    numbers[mechanism.offset(part) + grid.bin(value, bins)] = 1;
-                }
-            }
-            Statistic::Tree { part, grid, bins } => {
-                for (numbers, value) in encoded.iter_mut().zip(values) {
-                    let bin = grid.bin(value, bins);
-                    nodes_above(bin, bins).for_each(|node| numbers[mechanism.offset(part) + node] = 1);
-                }
-            }
-            Statistic::Units | Statistic::Ratio { .. } => {}
-        }
-    }
-    encoded
+/// Turns the values of one unit, one list per group, into the numbers to add to each of these groups. It keeps room, so
+/// that no unit costs an allocation.
+#[derive(Clone, Default)]
+pub(super) struct Encoder {
+    width: usize,
+    /// The numbers of all groups, one group after the other.
+    numbers: Vec<i128>,
+    /// One measure's values in all groups.
+    steps: Vec<i64>,
 }
 
-fn put(encoded: &mut [Vec<i128>], at: usize, steps: impl IntoIterator<Item = i64>) {
-    for (numbers, steps) in encoded.iter_mut().zip(steps) {
-        numbers[at] = steps.into();
+impl Encoder {
+    pub(super) fn encode<'a>(&mut self, mechanism: &Mechanism, groups: impl Iterator<Item = &'a [f64]> + Clone) {
+        self.width = mechanism.width();
+        self.numbers.clear();
+        self.numbers.resize(groups.clone().count() * self.width, 0);
+        let with_values = mechanism.statistics.iter().filter(|statistic| statistic.takes_a_value());
+        for (index, statistic) in with_values.enumerate() {
+            let values = groups.clone().map(|group| group.get(index).copied().unwrap_or(f64::NAN));
+            match *statistic {
+                Statistic::Sum { part, grid, norm } => {
+                    self.set_steps(values, grid);
+                    clip(&mut self.steps, norm);
+                    self.put(mechanism.offset(part), |step| step);
+                }
+                Statistic::Mean { part, grid } => {
+                    self.set_steps(values, grid);
+                    self.put(mechanism.offset(part), |step| step);
+                }
+                Statistic::Variance { part, grid, squares_part, squares } => {
+                    self.set_steps(values, grid);
+                    let square = |step: i64| squares.steps(grid.value(i128::from(step)).powi(2));
+                    self.put(mechanism.offset(squares_part), square);
+                    self.put(mechanism.offset(part), |step| step);
+                }
+                Statistic::Histogram { part, grid, bins } => {
+                    for (group, value) in values.enumerate() {
+                        self.mark(group, mechanism.offset(part) + grid.bin(value, bins));
+                    }
+                }
+                Statistic::Tree { part, grid, bins } => {
+                    for (group, value) in values.enumerate() {
+                        let nodes = nodes_above(grid.bin(value, bins), bins);
+                        nodes.for_each(|node| self.mark(group, mechanism.offset(part) + node));
+                    }
+                }
+                Statistic::Units | Statistic::Ratio { .. } => {}
+            }
+        }
+    }
+
+    /// What to add to a group.
+    pub(super) fn numbers(&self, group: usize) -> &[i128] {
+        &self.numbers[group * self.width..][..self.width]
+    }
+
+    fn set_steps(&mut self, values: impl Iterator<Item = f64>, grid: Grid) {
+        self.steps.clear();
+        self.steps.extend(values.map(|value| grid.steps(value)));
+    }
+
+    fn put(&mut self, at: usize, number: impl Fn(i64) -> i64) {
+        for (group, step) in self.steps.iter().enumerate() {
+            self.numbers[group * self.width + at] = number(*step).into();
+        }
+    }
+
+    fn mark(&mut self, group: usize, at: usize) {
+        self.numbers[group * self.width + at] = 1;
     }
 }
 
 /// Shrinks a unit's values over its groups to a largest norm, rounding toward zero so that it is never exceeded.
-fn clip(steps: Vec<i64>, norm: Option<u64>) -> Vec<i64> {
-    let Some(norm) = norm.map(i128::from) else { return steps };
+fn clip(steps: &mut [i64], norm: Option<u64>) {
+    let Some(norm) = norm.map(i128::from) else { return };
     let squares: i128 = steps.iter().map(|step| i128::from(*step).pow(2)).sum();
     if squares <= norm * norm {
-        return steps;
+        return;
     }
     let root = squares.isqrt();
     let root = if root * root == squares { root } else { root + 1 };
-    // The quotient is no larger than what it was taken from.
-    steps.into_iter().map(|step| i64::try_from(i128::from(step) * norm / root).unwrap_or(0)).collect()
+    for step in steps {
+        // The quotient is no larger than what it was taken from.
+        *step = i64::try_from(i128::from(*step) * norm / root).unwrap_or(0);
+    }
 }
 
 /// The nodes of a binary tree over the bins, without its root, in which a bin lies: level l has 2^l nodes.
@@ -284,6 +315,14 @@ mod tests {
         let manifest = Manifest::parse(MANIFEST.as_bytes()).unwrap();
         let mechanism = Mechanism::new(&manifest, &Controls::default());
         (manifest, mechanism)
+    }
+
+    fn encode(mechanism: &Mechanism, groups: &[Vec<f64>]) -> Vec<Vec<i128>> {
+        let mut encoder = Encoder::default();
+        // What a unit before has left is no part of another's numbers.
+        encoder.encode(mechanism, [[1.0; 7].as_slice(); 4].into_iter());
+        encoder.encode(mechanism, groups.iter().map(Vec::as_slice));
+        (0..groups.len()).map(|group| encoder.numbers(group).to_vec()).collect()
     }
 
     /// Columns by name, of exact sums over units that are in one group each.

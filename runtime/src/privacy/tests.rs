@@ -67,7 +67,7 @@ impl Trial {
         let mut tally = GroupTally::new(&self.manifest, &self.controls, Setting::of_one_owner());
         for (key, (group, value)) in (0..).zip(units) {
             let contribution = Contribution { group: vec![(*group).into()], values: vec![*value] };
-            tally.add(&Unit::of_one_view(key), vec![contribution]);
+            tally.add(&Unit::of_one_view(key), &[contribution]);
         }
         let mut random = Random::from_seed([u8::try_from(salt).unwrap(); 32]);
         let release = |_| {

@@ -16,8 +16,8 @@ use super::{Rows, Unit, UnitKey};
 use crate::error::{Code, Fault, Result};
 use crate::room::{Join as SlotJoin, Slot};
 
-/// Units of a chunk.
-const CHUNK_UNITS: usize = 256;
+/// Units of a chunk, which a worker is asked about at a time: enough that waking it is nothing beside them.
+const CHUNK_UNITS: usize = 1_024;
 
 /// Rows of a chunk, give or take one unit.
 const CHUNK_ROWS: usize = 64 << 10;

@@ -93,7 +93,7 @@ impl Folder {
         let mut units = Vec::new();
         while stream.next_shard()?.is_some() {
             while let Some(chunk) = stream.next_chunk()? {
-                assert!(!chunk.is_empty() && chunk.len() <= 256);
+                assert!(!chunk.is_empty() && chunk.len() <= 1_024);
                 units.extend(chunk.iter().map(text));
             }
         }

@@ -3,11 +3,11 @@
 use glovebox_sandbox::{Question, Spec, Ticker, Writer};
 
 use super::lower::Lowering;
-use super::{Ask, Asked, Figures, count, nothing};
+use super::{Ask, Asked, Figures, count};
 use crate::error::Result;
 use crate::privacy::{Tally, UnitSeeds};
 use crate::provision::Unit;
-use crate::room::Slot;
+use crate::room::{Slot, Value};
 
 /// Memory for one unit.
 const UNIT_BYTES: usize = 64 << 20;
@@ -31,22 +31,21 @@ impl InProcess {
         Self { question, slots: slots.to_vec(), seeds, _ticker }
     }
 
-    pub(super) const fn seeds(&self) -> Option<&UnitSeeds> {
-        self.seeds.as_ref()
+    pub(super) fn lower(&self, unit: &Unit) -> Option<Lowered> {
+        lower(unit, &self.slots, &self.question.spec().parameters, self.seeds.as_ref())
     }
 
     pub(super) fn ask_one(&self, unit: &Unit) -> Asked {
-        let Some(lowered) = lower(unit, &self.slots, self.seeds.as_ref()) else { return nothing() };
+        let Some(lowered) = self.lower(unit) else { return Asked::default() };
         let mut answers = self.question.ask_all(lowered.bytes(), 1).unwrap();
         answers.pop().unwrap()
     }
 }
 
 impl Ask for &InProcess {
-    fn ask(&mut self, units: &[Unit], tally: &mut Tally) -> Result<Figures> {
-        let mut figures = Figures::default();
-        units.iter().for_each(|unit| count(unit, self.ask_one(unit), tally, &mut figures));
-        Ok(figures)
+    fn ask(&mut self, units: &[Unit], tally: &mut Tally, figures: &mut Figures) -> Result<()> {
+        units.iter().for_each(|unit| count(unit, &self.ask_one(unit), tally, figures));
+        Ok(())
     }
 }
 
@@ -64,11 +63,11 @@ pub(super) fn seeds(spec: &Spec) -> Option<UnitSeeds> {
     spec.seed().map(|_| UnitSeeds::of_run(&[7; 32]))
 }
 
-pub(super) fn lower(unit: &Unit, slots: &[Slot], seeds: Option<&UnitSeeds>) -> Option<Lowered> {
+pub(super) fn lower(unit: &Unit, slots: &[Slot], parameters: &[Value], seeds: Option<&UnitSeeds>) -> Option<Lowered> {
     let mut memory = vec![0_u64; UNIT_BYTES / 8];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
     // As for a worker: what has no room there has none in an instance.
-    Lowering::new(seeds.cloned()).write(&mut writer, unit, slots).ok()?;
+    Lowering::new(parameters, seeds.cloned()).write(&mut writer, unit, slots).ok()?;
     let len = writer.len();
     memory.truncate(len.div_ceil(8));
     Some(Lowered(memory, len))

@@ -21,7 +21,7 @@ use glovebox_sandbox::{Question, Writer, testing};
 
 use super::inprocess::InProcess;
 use super::lower::Lowering;
-use super::{Answer, Ask, Asked, ask_in_parallel, spec};
+use super::{Answer, Ask, Asked, Figures, ask_in_parallel, spec};
 use crate::privacy::{Setting, Tally};
 use crate::provision::{Unit, UnitKey};
 use crate::random::Random;
@@ -345,7 +345,7 @@ fn empty_tally(manifest: &Manifest) -> Tally {
 fn totals(question: &InProcess, manifest: &Manifest, people: &[Person]) -> Totals {
     let mut tally = empty_tally(manifest);
     let mut asker = question;
-    asker.ask(&crowd::units(people, manifest), &mut tally).unwrap();
+    asker.ask(&crowd::units(people, manifest), &mut tally, &mut Figures::default()).unwrap();
     tally.exact()
 }
 

@@ -11,11 +11,11 @@ use glovebox_sandbox::{Full, Writer};
 
 use crate::privacy::UnitSeeds;
 use crate::provision::{Rows, Unit};
-use crate::room::{ColumnType, Slot};
+use crate::room::{ColumnType, Slot, Value};
 
 /// Writes units. What it keeps between them is room, so that no unit costs an allocation.
-#[derive(Default)]
 pub(crate) struct Lowering {
+    parameters: Vec<Value>,
     /// None where the question has no place for a seed.
     seeds: Option<UnitSeeds>,
     /// Rows of a dictionary column, in the order of their words.
@@ -30,64 +30,78 @@ struct Span {
 }
 
 impl Lowering {
-    pub(crate) fn new(seeds: Option<UnitSeeds>) -> Self {
-        Self { seeds, ..Self::default() }
+    pub(crate) fn new(parameters: &[Value], seeds: Option<UnitSeeds>) -> Self {
+        Self { parameters: parameters.to_vec(), seeds, sorted: Vec::new() }
     }
 
     /// Writes a whole unit, or nothing of it.
     pub(crate) fn write(&mut self, writer: &mut Writer<'_>, unit: &Unit, slots: &[Slot]) -> Result<(), Full> {
-        let before = writer.len();
-        self.unit(writer, unit, slots).inspect_err(|Full| writer.truncate(before))
+        let Self { parameters, seeds, sorted } = self;
+        let seed = seeds.as_ref().map_or(0, |seeds| seeds.of(&unit.key));
+        writer.unit(parameters, seed, slots.len(), |writer| {
+            unit.views.iter().zip(slots).try_for_each(|(rows, slot)| slot_rows(writer, rows, slot, sorted))
+        })
     }
+}
 
-    fn unit(&mut self, writer: &mut Writer<'_>, unit: &Unit, slots: &[Slot]) -> Result<(), Full> {
-        if let Some(seeds) = &self.seeds {
-            writer.seed(seeds.of(&unit.key))?;
+fn slot_rows(writer: &mut Writer<'_>, rows: &Rows, slot: &Slot, sorted: &mut Vec<usize>) -> Result<(), Full> {
+    writer.slot(rows.count, slot.columns.len())?;
+    let span = Span { start: rows.start, count: rows.count };
+    let mut columns = slot.columns.iter().zip(rows.batch.columns());
+    columns.try_for_each(|(column, array)| column_rows(writer, array, column.kind, span, sorted))
+}
+
+fn column_rows(
+    writer: &mut Writer<'_>,
+    array: &ArrayRef,
+    kind: ColumnType,
+    span: Span,
+    sorted: &mut Vec<usize>,
+) -> Result<(), Full> {
+    let nulls = array.nulls().map(|nulls| nulls.slice(span.start, span.count)).filter(|n| n.null_count() > 0);
+    let nulls = nulls.as_ref();
+    writer.column(kind)?;
+    validity(writer, nulls)?;
+    match kind {
+        ColumnType::Boolean => booleans(writer, array.as_boolean(), span, nulls),
+        ColumnType::Int64 => numbers::<Int64Type>(writer, array, span, nulls),
+        ColumnType::Float64 => numbers::<Float64Type>(writer, array, span, nulls),
+        ColumnType::Date => numbers::<Date32Type>(writer, array, span, nulls),
+        ColumnType::Timestamp => numbers::<TimestampMicrosecondType>(writer, array, span, nulls),
+        ColumnType::Utf8 => texts(writer, span.count, |row| present(array.as_string(), span.start + row)),
+        ColumnType::Dictionary => dictionary(writer, array.as_string(), span, sorted),
+    }
+}
+
+/// Codes by the sorted order of this unit's words; a null row has code 0 and its validity bit clear.
+fn dictionary(writer: &mut Writer<'_>, array: &StringArray, span: Span, sorted: &mut Vec<usize>) -> Result<(), Full> {
+    sorted.clear();
+    let present = || (span.start..span.start + span.count).filter(|row| array.is_valid(*row));
+    // Rows are sorted, so that words mostly stand in runs.
+    for row in present() {
+        if sorted.last().is_none_or(|last| array.value(*last) != array.value(row)) {
+            sorted.push(row);
         }
-        unit.views.iter().zip(slots).try_for_each(|(rows, slot)| self.rows(writer, rows, slot))
     }
-
-    fn rows(&mut self, writer: &mut Writer<'_>, rows: &Rows, slot: &Slot) -> Result<(), Full> {
-        writer.rows(rows.count)?;
-        let span = Span { start: rows.start, count: rows.count };
-        let columns = slot.columns.iter().zip(rows.batch.columns());
-        columns.into_iter().try_for_each(|(column, array)| self.column(writer, array, column.kind, span))
-    }
-
-    fn column(&mut self, writer: &mut Writer<'_>, array: &ArrayRef, kind: ColumnType, span: Span) -> Result<(), Full> {
-        let nulls = array.nulls().map(|nulls| nulls.slice(span.start, span.count)).filter(|n| n.null_count() > 0);
-        let nulls = nulls.as_ref();
-        validity(writer, nulls)?;
-        match kind {
-            ColumnType::Boolean => booleans(writer, array.as_boolean(), span, nulls),
-            ColumnType::Int64 => numbers::<Int64Type>(writer, array, span, nulls),
-            ColumnType::Float64 => numbers::<Float64Type>(writer, array, span, nulls),
-            ColumnType::Date => numbers::<Date32Type>(writer, array, span, nulls),
-            ColumnType::Timestamp => numbers::<TimestampMicrosecondType>(writer, array, span, nulls),
-            ColumnType::Utf8 => texts(writer, span.count, |row| present(array.as_string(), span.start + row)),
-            ColumnType::Dictionary => self.dictionary(writer, array.as_string(), span),
+    sorted.sort_unstable_by_key(|row| array.value(*row));
+    sorted.dedup_by_key(|row| array.value(*row));
+    let codes = writer.zeros::<u32>(span.count)?;
+    // Where there is an empty text, it is the first of all words.
+    let mut last = ("", 0);
+    for row in present() {
+        let word = array.value(row);
+        if word != last.0 {
+            let found = sorted.binary_search_by_key(&word, |row| array.value(*row));
+            last = (word, u32::try_from(found.unwrap_or(0)).unwrap_or(u32::MAX));
         }
+        codes[row - span.start] = last.1;
     }
-
-    /// Codes by the sorted order of this unit's words; a null row has code 0 and its validity bit clear.
-    fn dictionary(&mut self, writer: &mut Writer<'_>, array: &StringArray, span: Span) -> Result<(), Full> {
-        let sorted = &mut self.sorted;
-        sorted.clear();
-        sorted.extend((span.start..span.start + span.count).filter(|row| array.is_valid(*row)));
-        sorted.sort_unstable_by_key(|row| array.value(*row));
-        sorted.dedup_by_key(|row| array.value(*row));
-        let codes = writer.zeros::<u32>(span.count)?;
-        for (row, code) in (span.start..).zip(codes).filter(|(row, _)| array.is_valid(*row)) {
-            let found = sorted.binary_search_by_key(&array.value(row), |row| array.value(*row));
-            *code = u32::try_from(found.unwrap_or(0)).unwrap_or(u32::MAX);
-        }
-        texts(writer, sorted.len(), |word| array.value(sorted[word]))
-    }
+    texts(writer, sorted.len(), |word| array.value(sorted[word]))
 }
 
 /// The bits of these rows alone, from bit 0 on, with nothing behind the last row; no bytes where no row is null.
 fn validity(writer: &mut Writer<'_>, nulls: Option<&NullBuffer>) -> Result<(), Full> {
-    let Some(nulls) = nulls else { return writer.rows(0) };
+    let Some(nulls) = nulls else { return writer.list::<u8>(&[]) };
     bits(writer, nulls.len(), |row| nulls.is_valid(row))
 }
 
@@ -160,7 +174,7 @@ mod tests {
         let mut memory = vec![u64::MAX; 4096];
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut memory);
         let mut writer = Writer::new(bytes);
-        Lowering::default().column(&mut writer, array, kind, Span { start, count }).unwrap();
+        column_rows(&mut writer, array, kind, Span { start, count }, &mut Vec::new()).unwrap();
         let len = writer.len();
         bytemuck::cast_slice(&memory)[..len].to_vec()
     }

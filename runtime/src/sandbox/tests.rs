@@ -72,7 +72,7 @@ fn figures(component: &[u8], limits: &Limits, threads: u32, units: Vec<Unit>) ->
 /// Loops once per thousand and row; with three rows it traps, with four it takes two pages and never ends.
 const BUSY: &str = "
     (local $rows i32) (local $left i32)
-    (local.set $rows (i32.load (local.get 2)))
+    (local.set $rows (i32.load offset=16 (local.get 0)))
     (local.set $left (i32.mul (local.get $rows) (i32.const 1000)))
     (if (i32.eq (local.get $rows) (i32.const 3)) (then unreachable))
     (if (i32.eq (local.get $rows) (i32.const 4)) (then (drop (memory.grow (i32.const 2))) (loop $on (br $on))))

@@ -274,7 +274,7 @@ mod tests {
         let manifest = Manifest::parse(manifest.as_bytes()).unwrap();
         let empty = Tally::new(&manifest, &crate::room::Controls::default(), Setting::of_one_owner());
         let mut tally = empty.clone();
-        tally.add(&provision::Unit::of_one_view(7), crate::sandbox::Answer::Selected(Some(0)));
+        tally.add(&provision::Unit::of_one_view(7), &crate::sandbox::Answer::Selected(Some(0)));
         let sums = tally.sha256().unwrap();
         let part = || Part::of(&Answer { shard: 3, tally: tally.clone(), figures: Figures::default() }).unwrap();
         let heard = part().answer(&empty).unwrap();

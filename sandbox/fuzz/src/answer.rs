@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use glovebox_sandbox::testing::{MEASURE, SELECT, WIT, encode, heard, said};
-use glovebox_sandbox::{Answer, Asked, ColumnType, Contribution, Denial, Kind, Question, Writer};
+use glovebox_sandbox::testing::{MEASURE, SELECT, WIT, encode, heard, not_loaded, replied, said};
+use glovebox_sandbox::{Answer, Asked, ColumnType, Contribution, Denial, Kind, Question, Reason, Writer};
 
 use super::{Memory, Said, Seed, Seen, spec, wasm};
 
@@ -29,15 +29,14 @@ const GUEST: &str = r#"
         (local.set $start (i32.and (i32.add (global.get $end) (i32.const 7)) (i32.const -8)))
         (global.set $end (i32.add (local.get $start) (local.get 3)))
         (local.get $start))
-    (func (export "FUNCTION") (param i32 i32) (param $views i32) (param i32) (result i32)
-        (local $column i32) (local $bytes i32) (local $answer i32)
-        (local.set $column (i32.load offset=4 (local.get $views)))
-        (local.set $bytes (i32.load offset=16 (local.get $column)))
+    (func (export "FUNCTION") (param $unit i32) (param i32) (result i32)
+        (local $bytes i32) (local $answer i32)
+        (local.set $bytes (i32.add (local.get $unit) (i32.const 56)))
         (local.set $answer (i32.load (local.get $bytes)))
         (memory.copy
             (i32.const 0)
             (i32.add (local.get $bytes) (i32.const 4))
-            (i32.sub (i32.load offset=20 (local.get $column)) (i32.const 4)))
+            (i32.sub (i32.load offset=48 (local.get $unit)) (i32.const 4)))
         (memory.fill (i32.const 65536) (i32.const 0) (i32.const 65536))
         (local.get $answer))
 "#;
@@ -76,9 +75,15 @@ fn ask(question: &Question, data: &[u8]) -> Said {
 
 /// One unit, whose one column holds the data.
 fn batch(data: &[u8]) -> Memory {
-    let mut words = vec![0_u64; data.len() / 8 + 8];
+    let mut words = vec![0_u64; data.len() / 8 + 16];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut words));
-    writer.rows(1).and_then(|()| writer.list::<u8>(&[])).and_then(|()| writer.list(data)).unwrap();
+    let write = |writer: &mut Writer<'_>| {
+        writer.slot(1, 1)?;
+        writer.column(ColumnType::Boolean)?;
+        writer.list::<u8>(&[])?;
+        writer.list(data)
+    };
+    writer.unit(&[], 0, 1, write).unwrap();
     let len = writer.len();
     Memory::of(&bytemuck::cast_slice(&words)[..len], 0, 0)
 }
@@ -145,15 +150,30 @@ impl Image {
     }
 }
 
-/// What is heard is said again, and then heard and said as before; of a denial, only a plain line is left.
+/// What is heard is said again in the very same bytes, whatever was heard before; and a reply that is no answer is heard
+/// and said as before. Of a denial, only a plain line is left.
 fn check_reply(data: &[u8]) {
-    let Some((again, denial)) = heard(data, REPLY_BYTES_MAX) else { return };
+    let answer = heard(&[], data, REPLY_BYTES_MAX);
+    assert!(answer.iter().all(|again| data.starts_with(again)), "an answer with bytes that say nothing");
+    for before in [contributions(), said(Ok(&Asked::default()))] {
+        assert_eq!(heard(&before, data, REPLY_BYTES_MAX), answer, "after another answer");
+    }
+    let Some((again, denial)) = replied(data, REPLY_BYTES_MAX) else { return };
     assert!(data.len() >= 17, "a reply without a message");
-    let (third, _) = heard(&again, u64::MAX).expect("what the host says it hears");
+    let (third, _) = replied(&again, u64::MAX).expect("what the host says it hears");
     assert_eq!(third, again);
     for text in denial.iter().flat_map(|denial| [denial.fact(), denial.remedy()]) {
         assert!(text.chars().count() <= 400 && !text.contains(char::is_control), "{text:?}");
     }
+}
+
+fn asked(answer: Answer) -> Vec<u8> {
+    said(Ok(&Asked { answer, fuel: 300, memory_bytes: 1 << 17 }))
+}
+
+fn contributions() -> Vec<u8> {
+    let contribution = |part: &str| Contribution { group: vec![part.into()], values: vec![1.0, f64::INFINITY] };
+    asked(Answer::Contributions(vec![contribution("red"), contribution("")]))
 }
 
 /// Where the fuzzer begins.
@@ -175,8 +195,6 @@ pub fn seeds() -> Vec<Seed> {
     let many = [words(&[0, 8, 4_000]), vec![0; 64]].concat();
     let not_utf8 = texts(&[0, 8, 1, 24, 1, 0, 0, 32, 2], &[0xff, 0xfe]);
     let outside = words(&[0, 8, 1, 24, 1, 0, 0, 131_071, 2]);
-    let asked = |answer| said(Ok(Asked { answer, fuel: 300, memory_bytes: 1 << 17 }));
-    let contribution = |part: &str| Contribution { group: vec![part.into()], values: vec![1.0, f64::INFINITY] };
     vec![
         ("empty", words(&[0, 0, 0])),
         ("one", one),
@@ -187,10 +205,11 @@ pub fn seeds() -> Vec<Seed> {
         ("not-aligned", words(&[2, 0, 0, 0])),
         ("selected", words(&[0, 1, 7])),
         ("neither", words(&[0, 2, 7])),
-        ("reply-contributions", asked(Answer::Contributions(vec![contribution("red"), contribution("")]))),
+        ("reply-contributions", contributions()),
         ("reply-selected", asked(Answer::Selected(Some(7)))),
         ("reply-nothing", asked(Answer::Nothing)),
-        ("reply-denial", said(Err(denial()))),
+        ("reply-ended", said(Err(Reason::TimedOut))),
+        ("reply-denial", not_loaded(denial())),
     ]
 }
 

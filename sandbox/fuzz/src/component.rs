@@ -89,9 +89,15 @@ fn check_world(bytes: &[u8]) -> Option<Kind> {
 
 /// One unit of one row.
 fn ask(question: &Question) {
-    let mut words = [0_u64; 8];
+    let mut words = [0_u64; 9];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut words));
-    writer.rows(1).and_then(|()| writer.list::<u8>(&[])).and_then(|()| writer.list(&[7_i64])).unwrap();
+    let write = |writer: &mut Writer<'_>| {
+        writer.slot(1, 1)?;
+        writer.column(ColumnType::Int64)?;
+        writer.list::<u8>(&[])?;
+        writer.list(&[7_i64])
+    };
+    writer.unit(&[], 0, 1, write).unwrap();
     let len = writer.len();
     let batch = Memory::of(&bytemuck::cast_slice(&words)[..len], 0, 0);
     let asked = question.ask_all(batch.bytes(), 1).expect("a component that starts is asked");
@@ -140,7 +146,7 @@ pub fn seeds() -> Vec<Seed> {
         ("cut", text("(component (import \"a\" (func)))")[..25].to_vec()),
         ("function", text(&format!("{lifted} (export \"f\" (func $f))"))),
         ("control", text(&format!("{lifted} (export \"f\\1b[2J\\0a\" (func $f))"))),
-        ("decoder-stops", text(&format!("{lifted} (export \"glovebox:question/analytical@0.1.0\" (func $f))"))),
+        ("decoder-stops", text(&format!("{lifted} (export \"glovebox:question/analytical@0.2.0\" (func $f))"))),
         ("module", wasm(&testing::module(MEASURE, ""))),
         ("text", b"(component)".to_vec()),
         ("choices", noise(1, 600)),

@@ -89,9 +89,8 @@ fn limits() -> Limits {
 fn asked(kernel: &Kernel, running: &mut RunningKernel, units: &[usize]) -> Vec<Seen> {
     let mut words = [0_u64; 4 << 10];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut words));
-    let columns = &kernel.spec().slots[0];
     // What has thousands of columns has no room in a batch, and is the same for the loop.
-    let is_written = units.iter().all(|unit| write(&mut writer, *unit, columns).is_ok());
+    let is_written = units.iter().all(|unit| write(&mut writer, *unit, kernel).is_ok());
     let len = if is_written { writer.len() } else { return Vec::new() };
     let batch = Memory::of(&bytemuck::cast_slice(&words)[..len], 0, 0);
     let asked = running.ask_all(batch.bytes(), units.len()).expect("a kernel that starts is asked");
@@ -101,20 +100,24 @@ fn asked(kernel: &Kernel, running: &mut RunningKernel, units: &[usize]) -> Vec<S
 /// A unit of one row, one of three, one of nine of which some are null, and one of none.
 const UNITS: usize = 4;
 
-fn write(writer: &mut Writer<'_>, unit: usize, columns: &[ColumnType]) -> Result<(), glovebox_sandbox::Full> {
+fn write(writer: &mut Writer<'_>, unit: usize, kernel: &Kernel) -> Result<(), glovebox_sandbox::Full> {
+    let (parameters, columns) = (&kernel.spec().parameters, &kernel.spec().slots[0]);
     let rows = [1, 3, 9, 0][unit];
     let numbers = || (0..rows).map(|row| i64::MAX >> (7 * row + unit));
-    writer.rows(rows)?;
-    for kind in columns {
-        writer.list::<u8>(if unit == 2 { &[0b1010_1101, 0] } else { &[] })?;
-        match kind {
-            ColumnType::Boolean => writer.list(&vec![0b101_u8; rows.div_ceil(8)])?,
-            ColumnType::Float64 => writer.list(&numbers().map(|number| number as f64 / 3.0).collect::<Vec<_>>())?,
-            ColumnType::Date => writer.list(&numbers().map(|number| number as i32).collect::<Vec<_>>())?,
-            _ => writer.list(&numbers().collect::<Vec<_>>())?,
+    writer.unit(parameters, 0, 1, |writer| {
+        writer.slot(rows, columns.len())?;
+        for kind in columns {
+            writer.column(*kind)?;
+            writer.list::<u8>(if unit == 2 { &[0b1010_1101, 0] } else { &[] })?;
+            match kind {
+                ColumnType::Boolean => writer.list(&vec![0b101_u8; rows.div_ceil(8)])?,
+                ColumnType::Float64 => writer.list(&numbers().map(|number| number as f64 / 3.0).collect::<Vec<_>>())?,
+                ColumnType::Date => writer.list(&numbers().map(|number| number as i32).collect::<Vec<_>>())?,
+                _ => writer.list(&numbers().collect::<Vec<_>>())?,
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// What the first byte of an input says.

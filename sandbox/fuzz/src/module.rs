@@ -22,14 +22,14 @@ const FUEL: u64 = 2_000_000;
 
 /// What is generated exports this, with one of the memories.
 const GENERATED: &str = r#"
-    (func (export "inner") (param i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "inner") (param i32 i32) (result i32) unreachable)
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
 "#;
 const MEMORIES: [&str; 4] = ["1 1", "1 2", "2 100", "15 16"];
 
 /// What is linked with it, in this order: how the engine gets memory, and the function of the contract.
 const LINKED: &str = r#"
-    (import "" "inner" (func $inner (param i32 i32 i32 i32) (result i32)))
+    (import "" "inner" (func $inner (param i32 i32) (result i32)))
     (import "" "memory" (memory 1))
     (global $end (mut i32) (i32.const 1024))
     (func $realloc (param i32 i32 i32 i32) (result i32)
@@ -37,9 +37,9 @@ const LINKED: &str = r#"
         (local.set $start (i32.and (i32.add (global.get $end) (i32.const 7)) (i32.const -8)))
         (global.set $end (i32.add (local.get $start) (local.get 3)))
         (local.get $start))
-    (func $measure (param i32 i32 i32 i32) (result i32)
+    (func $measure (param i32 i32) (result i32)
         (local $answer i32) (local $at i32) (local $sum i64)
-        (local.set $answer (call $inner (local.get 0) (local.get 1) (local.get 2) (local.get 3)))
+        (local.set $answer (call $inner (local.get 0) (local.get 1)))
         ;; The first page whole, and of the rest a word of every 4 KiB.
         (loop $next
             (local.set $sum (i64.rotl (i64.mul
@@ -215,10 +215,11 @@ impl Reencode for Linker {
         functions: &mut FunctionSection,
         section: FunctionSectionReader<'_>,
     ) -> Result<(), Error> {
-        // Both have the type of the generated function.
-        let inner = section.clone().into_iter().nth(self.inner as usize).unwrap()?;
+        // Each has the type of the generated function in whose place it is.
+        let of = |function: u32| section.clone().into_iter().nth(function as usize).unwrap();
+        let (realloc, measure) = (of(self.realloc)?, of(self.inner)?);
         utils::parse_function_section(self, functions, section)?;
-        functions.function(inner).function(inner);
+        functions.function(realloc).function(measure);
         Ok(())
     }
 
@@ -296,14 +297,17 @@ fn write(writer: &mut Writer<'_>, unit: usize) {
     let text = ["red", "žlutá", ""][unit];
     let numbers: Vec<i64> = (0..rows).map(|row| i64::MIN >> (8 * unit + row)).collect();
     let offsets: Vec<u32> = (0..=rows).map(|row| u32::try_from(row * text.len()).unwrap()).collect();
-    let written = writer
-        .rows(rows)
-        .and_then(|()| writer.list::<u8>(if unit == 1 { &[0b01] } else { &[] }))
-        .and_then(|()| writer.list(&numbers))
-        .and_then(|()| writer.list::<u8>(&[]))
-        .and_then(|()| writer.list(&offsets))
-        .and_then(|()| writer.list(text.repeat(rows).as_bytes()));
-    written.unwrap();
+    let write = |writer: &mut Writer<'_>| {
+        writer.slot(rows, 2)?;
+        writer.column(ColumnType::Int64)?;
+        writer.list::<u8>(if unit == 1 { &[0b01] } else { &[] })?;
+        writer.list(&numbers)?;
+        writer.column(ColumnType::Utf8)?;
+        writer.list::<u8>(&[])?;
+        writer.list(&offsets)?;
+        writer.list(text.repeat(rows).as_bytes())
+    };
+    writer.unit(&[], 0, 1, write).unwrap();
 }
 
 /// So many bytes that look like chance.

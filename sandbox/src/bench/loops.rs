@@ -5,11 +5,12 @@ use std::time::Instant;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store};
 
-use crate::contract::{Arguments, Column, Contribution, Parameter, Rows, Values};
+use crate::batch::{Writer, units};
+use crate::contract::{Arguments, Contribution};
 use crate::denial::{Denial, Result};
 use crate::engine::{find_export, not_compiled};
 use crate::profile;
-use crate::terms::{Kind, Limits};
+use crate::terms::{ColumnType, Kind, Limits, Value};
 
 const VALUES: usize = 64 << 10;
 /// So many times over the numbers in a call, beside which their way into the instance is nothing.
@@ -94,6 +95,8 @@ impl Guest {
     }
 
     fn seconds(&self, values: &[f64], in_blocks: bool) -> Result<f64> {
+        let batch = unit(values, in_blocks).ok_or_else(|| Denial::failed("the rows of a benchmark do not fit"))?;
+        let unit = units(bytemuck::cast_slice(&batch), 1)?.next().unwrap_or_default();
         let mut store = Store::new(self.pre.engine(), ());
         // An engine that does not count has none to set.
         store.set_fuel(u64::MAX).ok();
@@ -102,11 +105,8 @@ impl Guest {
         let export = find_export(&self.component, Kind::Analytical)?;
         let measure =
             instance.get_typed_func::<Arguments<'_>, (Vec<Contribution>,)>(&mut store, &export).map_err(failed)?;
-        let parameters = [Parameter::Int64(ROUNDS), Parameter::Boolean(in_blocks)];
-        let columns = [Column { validity: None, values: Values::Float64(values) }];
-        let rows = [Rows { count: VALUES as u32, columns: &columns }];
         let start = Instant::now();
-        let (answer,) = measure.call(&mut store, (&parameters, &rows)).map_err(failed)?;
+        let (answer,) = measure.call(&mut store, (unit,)).map_err(failed)?;
         let seconds = start.elapsed().as_secs_f64();
         let expected: f64 = values.iter().sum();
         match answer.first().map(|one| one.values.as_slice()) {
@@ -114,6 +114,21 @@ impl Guest {
             _ => Err(Denial::failed("a loop of the benchmark has another sum")),
         }
     }
+}
+
+/// A batch of one unit, which brings the values.
+fn unit(values: &[f64], in_blocks: bool) -> Option<Vec<u64>> {
+    let mut memory = vec![0_u64; values.len() + 16];
+    let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
+    let written = writer.unit(&[Value::Int64(ROUNDS), Value::Boolean(in_blocks)], 0, 1, |writer| {
+        writer.slot(values.len(), 1)?;
+        writer.column(ColumnType::Float64)?;
+        writer.list::<u8>(&[])?;
+        writer.list(values)
+    });
+    let words = writer.len() / size_of::<u64>();
+    memory.truncate(words);
+    written.ok().map(|()| memory)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a shape for `map_err`")]

@@ -28,8 +28,8 @@ pub(crate) const ANSWERED_AT: u32 = 4;
 pub(crate) const GROUP_AT: u32 = 8;
 pub(crate) const VALUES_AT: u32 = 16;
 
-/// What leads a list in a batch: the number of its items.
-pub(crate) const COUNT_BYTES: u32 = 8;
+/// What leads a list in a batch, the number of its items, and a column, its type.
+pub(crate) const WORD_BYTES: u32 = 8;
 
 /// How the loop reads a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,11 @@ impl Layout {
         PARAMETERS + 8 * position as u32
     }
 
+    /// Where a unit's one slot begins, behind its length, so many parameters of two words each, and the number of both.
+    pub(crate) const fn slot(parameters: usize) -> u32 {
+        WORD_BYTES * (3 + 2 * parameters as u32)
+    }
+
     /// The pages that hold a batch of so many bytes.
     pub(crate) fn pages(self, batch_bytes: u64) -> u64 {
         (u64::from(self.batch) + batch_bytes).div_ceil(PAGE)
@@ -103,7 +108,8 @@ impl Layout {
             Scalar::F64 => Access::LoadF64(Self::parameter(position)),
         });
         // The rows' number, and of each column the lengths of its validity and of its values.
-        let lengths = std::iter::repeat_n(Access::LoadI32(0), 1 + 2 * signature.columns.len());
+        let rows = Access::LoadI32(Self::slot(signature.parameters.len()));
+        let lengths = std::iter::repeat_n(Access::LoadI32(0), 2 * signature.columns.len());
         let begin = [Access::StoreI32(NEXT), Access::StoreI32(OUT), Access::StoreI32(ROWS_AT)];
         let row = signature.columns.iter().flat_map(|column| {
             let value = match Width::of(column.kind) {
@@ -116,6 +122,7 @@ impl Layout {
         });
         let values = (0..signature.values).rev().map(|value| Access::StoreF64(Self::value(value)));
         parameters
+            .chain([rows])
             .chain(lengths)
             .chain(begin)
             .chain([Access::StoreI32(ANSWERED_AT)])

@@ -14,7 +14,7 @@ use wasm_encoder::{
 use wasmparser::{FuncType, Operator, Parser, Payload};
 
 use super::layout::{
-    ANSWERED_AT, Access, BATCH_BYTES_MAX, COUNT_BYTES, GROUP_AT, Layout, NEXT, ONES, OUT, ROWS_AT, Width,
+    ANSWERED_AT, Access, BATCH_BYTES_MAX, GROUP_AT, Layout, NEXT, ONES, OUT, ROWS_AT, WORD_BYTES, Width,
 };
 use super::verify::{Column, Function, Kernel, Phase, Scalar, allow};
 
@@ -120,13 +120,17 @@ impl<'k, 'a> Writer<'k, 'a> {
     fn begin(&self, body: &mut Body, next: u32) -> Unit {
         let [rows, bits, wrong, length] = [(); 4].map(|()| body.local(ValType::I32));
         let is_absent = body.local(ValType::I32);
-        body.sink().local_get(UNIT).i32_load(at(0, 2)).local_set(rows);
-        body.sink().local_get(UNIT).i32_const(COUNT_BYTES.cast_signed()).i32_add().local_set(next);
+        let slot = Layout::slot(self.kernel.signature().parameters.len());
+        body.sink().local_get(UNIT).i32_load(at(slot, 2)).local_set(rows);
+        // Behind the slot's number of rows and of columns.
+        forward(body, UNIT, slot + 2 * WORD_BYTES, next);
         body.sink().local_get(rows).i32_const(7).i32_add().i32_const(3).i32_shr_u().local_set(bits);
         // More rows than a memory holds of any column; below that, no length times its width leaves 32 bits.
         body.sink().local_get(rows).i32_const(ROWS_BITS).i32_shr_u().local_set(wrong).i32_const(0).local_set(is_absent);
         let columns = self.kernel.signature().columns.iter();
         let columns = columns.map(|column| {
+            // Behind its type, which is agreed.
+            forward(body, next, WORD_BYTES, next);
             list(body, next, length);
             // Either no bits at all, or one for each row.
             body.sink().local_get(length).local_get(bits).i32_xor().i32_const(0).local_get(length).select();
@@ -278,7 +282,12 @@ fn memory(layout: Layout) -> MemorySection {
 /// Reads the length at `next`, and goes to the items.
 fn list(body: &mut Body, next: u32, length: u32) {
     body.sink().local_get(next).i32_load(at(0, 2)).local_set(length);
-    body.sink().local_get(next).i32_const(COUNT_BYTES.cast_signed()).i32_add().local_set(next);
+    forward(body, next, WORD_BYTES, next);
+}
+
+/// Sets an address to so many bytes behind another.
+fn forward(body: &mut Body, from: u32, bytes: u32, to: u32) {
+    body.sink().local_get(from).i32_const(bytes.cast_signed()).i32_add().local_set(to);
 }
 
 /// Goes behind so many items of `1 << shift` bytes, and what fills them up to eight bytes.

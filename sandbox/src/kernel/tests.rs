@@ -38,17 +38,20 @@ fn spec(column: ColumnType) -> Spec {
 }
 
 /// A unit with the rows 3 and 4.
-fn write(writer: &mut Writer<'_>) -> Result<(), Full> {
-    writer.rows(2)?;
-    writer.list::<u8>(&[])?;
-    writer.list(&[3_i64, 4])
+fn write(writer: &mut Writer<'_>, parameters: &[Value], seed: i64) -> Result<(), Full> {
+    writer.unit(parameters, seed, 1, |writer| {
+        writer.slot(2, 1)?;
+        writer.column(ColumnType::Int64)?;
+        writer.list::<u8>(&[])?;
+        writer.list(&[3_i64, 4])
+    })
 }
 
 /// What is said of it.
 fn sum(question: &Question) -> Option<f64> {
     let mut memory = vec![0_u64; 16];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
-    write(&mut writer).unwrap();
+    write(&mut writer, &question.spec().parameters, 0).unwrap();
     let len = writer.len();
     value(question.ask_all(&bytemuck::cast_slice(&memory)[..len], 1).unwrap().pop().unwrap())
 }
@@ -98,7 +101,7 @@ fn a_kernel_of_another_question_is_not_asked() {
 /// instance per unit.
 #[test]
 fn a_kernel_with_a_seed_is_not_asked() {
-    let tells = "(f64.store (i32.const 32) (f64.convert_i64_s (i64.load offset=8 (local.get 0))))
+    let tells = "(f64.store (i32.const 32) (f64.convert_i64_s (i64.load offset=16 (local.get 0))))
         (i32.store (i32.const 16) (i32.const 32)) (i32.store (i32.const 20) (i32.const 1))
         (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 1))";
     let component = encode(WIT, "analytical-question", wat::parse_str(module(MEASURE, tells)).unwrap());
@@ -120,7 +123,7 @@ fn a_kernel_with_a_seed_is_not_asked() {
     let mut memory = vec![0_u64; 32];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
     for seed in [-6, 7] {
-        writer.seed(seed).and_then(|()| write(&mut writer)).unwrap();
+        write(&mut writer, &[Value::Seed], seed).unwrap();
     }
     let len = writer.len();
     let asked = seeded.ask_all(&bytemuck::cast_slice(&memory)[..len], 2).unwrap();

@@ -23,10 +23,14 @@ use crate::contract::Answer;
 use crate::denial::Denial;
 use crate::engine::{Asked, Question};
 use crate::terms::{ColumnType, Kind, Limits, Spec};
-use crate::testing::{MEASURE, SELECT, WIT, encode, unpooled};
+use crate::testing::{MEASURE, SELECT, WIT, encode, said as said_to_the_host, unpooled};
 
-/// The number of rows of a unit that is attacked.
+/// The number of rows of a unit that is attacked, and the bytes of such a unit.
 const EVIL: usize = 3;
+const EVIL_BYTES: usize = VALUES_AT + 8 * EVIL;
+/// Where a unit of one slot with one column of numbers has the number of its rows, and its first value.
+const ROWS_AT: usize = 16;
+const VALUES_AT: usize = 56;
 /// Units of which nobody but those with three rows is attacked.
 const COMPANY: [usize; 7] = [1, EVIL, 2, EVIL, EVIL, 1, 2];
 
@@ -49,7 +53,7 @@ struct Guest {
     fields: String,
     /// When it is asked for room for three rows; locals are those of `cabi_realloc`.
     realloc: String,
-    /// When it is asked about three rows; local 4 is a spare.
+    /// When it is asked about three rows; local 2 is a spare.
     evil: String,
     /// Whenever it is asked.
     always: String,
@@ -109,14 +113,14 @@ impl Guest {
                     (local.get $start))
                 (func $say (param f64) (result i32) {say} (i32.const 512))
                 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-                    (if (i32.eq (local.get 3) (i32.const 24)) (then {realloc}))
+                    (if (i32.eq (local.get 3) (i32.const {EVIL_BYTES})) (then {realloc}))
                     (call $allocate (local.get 3)))
-                (func (export "{function}") (param i32 i32 i32 i32) (result i32)
+                (func (export "{function}") (param i32 i32) (result i32)
                     (local i32)
                     (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
                     {always}
-                    (if (i32.eq (i32.load (local.get 2)) (i32.const {EVIL})) (then (global.set $is_evil (i32.const 1)) {evil}))
-                    (call $say (f64.convert_i64_s (i64.load (i32.load offset=16 (i32.load offset=4 (local.get 2)))))))
+                    (if (i32.eq (i32.load offset={ROWS_AT} (local.get 0)) (i32.const {EVIL})) (then (global.set $is_evil (i32.const 1)) {evil}))
+                    (call $say (f64.convert_i64_s (i64.load offset={VALUES_AT} (local.get 0)))))
                 (func (export "cabi_post_{function}") (param i32)
                     (if (global.get $is_evil) (then {post}))))"#
         );
@@ -180,12 +184,16 @@ fn resetting(guest: &Guest, how: impl FnOnce(&mut PoolingAllocationConfig)) -> Q
 
 /// Units of so many rows: 10, 20, 30.
 fn batch(units: &[usize]) -> Vec<u64> {
-    let mut memory = vec![0_u64; 8 * units.len()];
+    let mut memory = vec![0_u64; 11 * units.len()];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
     for rows in units {
-        writer.rows(*rows).unwrap();
-        writer.list::<u8>(&[]).unwrap();
-        writer.list(&[10_i64, 20, 30][..*rows]).unwrap();
+        let write = |writer: &mut Writer<'_>| {
+            writer.slot(*rows, 1)?;
+            writer.column(ColumnType::Int64)?;
+            writer.list::<u8>(&[])?;
+            writer.list(&[10_i64, 20, 30][..*rows])
+        };
+        writer.unit(&[], 0, 1, write).unwrap();
     }
     let words = writer.len() / 8;
     memory.truncate(words);
@@ -197,7 +205,7 @@ fn ask(question: &Question, units: &[usize]) -> Vec<Asked> {
 }
 
 fn bits(asked: &Asked) -> Vec<u8> {
-    postcard::to_stdvec(asked).unwrap()
+    said_to_the_host(Ok(asked))
 }
 
 /// An answer in words.
@@ -253,7 +261,7 @@ fn store(place: usize, words: &[u32]) -> String {
 /// Turns a loop so often.
 fn turns(count: u32) -> String {
     format!(
-        "(local.set 4 (i32.const {count}))
-         (loop $on (local.set 4 (i32.sub (local.get 4) (i32.const 1))) (br_if $on (local.get 4)))"
+        "(local.set 2 (i32.const {count}))
+         (loop $on (local.set 2 (i32.sub (local.get 2) (i32.const 1))) (br_if $on (local.get 2)))"
     )
 }

@@ -119,7 +119,7 @@ impl Trial {
                 chunk.reverse();
             }
             for (at, unit) in chunk.iter().enumerate() {
-                tallies[at % threads].add(unit, self.told(unit));
+                tallies[at % threads].add(unit, &self.told(unit));
             }
         }
         let mut all = empty.clone();

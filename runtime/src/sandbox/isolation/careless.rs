@@ -5,7 +5,7 @@ use glovebox_sandbox::testing;
 use super::{Case, Said, Told, Totals, ask, limits};
 use crate::privacy::UnitSeeds;
 use crate::provision::Unit;
-use crate::room::Slot;
+use crate::room::{Slot, Value};
 use crate::sandbox::inprocess::{InProcess, Lowered, lower, seeds};
 use crate::sandbox::spec;
 
@@ -13,6 +13,7 @@ use crate::sandbox::spec;
 pub(super) struct CarelessHost {
     host: testing::Careless,
     slots: Vec<Slot>,
+    parameters: Vec<Value>,
     seeds: Option<UnitSeeds>,
 }
 
@@ -20,7 +21,8 @@ impl CarelessHost {
     pub(super) fn new(case: &Case) -> Self {
         let spec = spec(&case.manifest, &case.parameters, &limits());
         let (slots, seeds) = (case.manifest.slots.clone(), seeds(&spec));
-        Self { host: testing::Careless::new(&case.component, spec), slots, seeds }
+        let parameters = case.parameters.clone();
+        Self { host: testing::Careless::new(&case.component, spec), slots, parameters, seeds }
     }
 
     /// In the instance that the last unit has left.
@@ -34,7 +36,7 @@ impl CarelessHost {
     }
 
     fn lowered(&self, unit: &Unit) -> Option<Lowered> {
-        lower(unit, &self.slots, self.seeds.as_ref())
+        lower(unit, &self.slots, &self.parameters, self.seeds.as_ref())
     }
 }
 

@@ -30,7 +30,7 @@ impl Both {
 
     /// What is said of units that lie in one batch.
     fn told(&self, question: &Question, units: &[Unit]) -> Vec<Told> {
-        ask_in_one_batch(question, &mut Lowering::default(), &self.case.manifest.slots, units)
+        ask_in_one_batch(question, &mut Lowering::new(&self.case.parameters, None), &self.case.manifest.slots, units)
     }
 
     fn crowd(&self, seed: u8) -> Crowd {

@@ -9,7 +9,6 @@ use super::{Case, Crowd, Said, Told, ask, ask_in_one_batch, attack, built, limit
 use crate::privacy::UnitSeeds;
 use crate::provision::Unit;
 use crate::room::{Manifest, Value};
-use crate::sandbox::inprocess::lower;
 
 const RUN: [u8; 32] = [1; 32];
 const OTHER_RUN: [u8; 32] = [2; 32];
@@ -31,7 +30,7 @@ impl Teller {
 
     /// What is said of units that lie in one batch of a run.
     fn told(&self, run: &[u8; 32], units: &[Unit]) -> Vec<Told> {
-        let mut lowering = Lowering::new(Some(UnitSeeds::of_run(run)));
+        let mut lowering = Lowering::new(&self.case.parameters, Some(UnitSeeds::of_run(run)));
         ask_in_one_batch(&self.question, &mut lowering, &self.case.manifest.slots, units)
     }
 
@@ -92,9 +91,12 @@ fn without_the_manifests_wish_there_is_no_seed() {
     }
     // Nor do its bytes lie where a worker could read them.
     let seeded = attack("evil", "seed", -1).pooled();
-    let slots = &case.manifest.slots;
     for unit in &crowd.alone {
-        let [plain, drawn] = [&unasked, &seeded].map(|question| lower(unit, slots, question.seeds()).unwrap());
-        assert_eq!(plain.bytes(), &drawn.bytes()[8..]);
+        let [plain, drawn] = [&unasked, &seeded].map(|question| question.lower(unit).unwrap().bytes().to_vec());
+        // A tag and the seed.
+        assert_eq!(plain.len() + 16, drawn.len());
+        let seed = UnitSeeds::of_run(&[7; 32]).of(&unit.key).to_le_bytes();
+        let has_seed = |bytes: &[u8]| bytes.chunks(8).any(|word| word == seed);
+        assert!(has_seed(&drawn) && !has_seed(&plain));
     }
 }

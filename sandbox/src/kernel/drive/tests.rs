@@ -51,11 +51,17 @@ fn batch<T>(units: &[T], unit: impl Fn(&mut Writer<'_>, &T)) -> Vec<u64> {
 }
 
 fn integers(units: &[Vec<i64>]) -> Vec<u64> {
-    batch(units, |writer, rows| {
-        writer.rows(rows.len()).unwrap();
-        writer.list::<u8>(&[]).unwrap();
-        writer.list(rows).unwrap();
-    })
+    batch(units, |writer, rows| write_integers(writer, &[], rows))
+}
+
+fn write_integers(writer: &mut Writer<'_>, parameters: &[Value], rows: &[i64]) {
+    let write = |writer: &mut Writer<'_>| {
+        writer.slot(rows.len(), 1)?;
+        writer.column(ColumnType::Int64)?;
+        writer.list::<u8>(&[])?;
+        writer.list(rows)
+    };
+    writer.unit(parameters, 0, 1, write).unwrap();
 }
 
 /// The one value of all units' answers.
@@ -238,7 +244,8 @@ fn parameters_come_first() {
     );
     let parameters = [Value::Int64(1_000), Value::Float64(3.0), Value::Boolean(true)];
     let mut driver = driver_of(&text, &spec(&[ColumnType::Int64], &parameters));
-    assert_eq!(ask(&mut driver, &[vec![], vec![1, 2]]), [Some(999), Some(1_008)]);
+    let units = batch(&[vec![], vec![1, 2]], |writer, rows: &Vec<i64>| write_integers(writer, &parameters, rows));
+    assert_eq!(values(&mut driver, &units, 2), [Some(999), Some(1_008)]);
 }
 
 /// The group is a position; no group has another one's, and one that no group has is no contribution.
@@ -300,15 +307,22 @@ fn all_types(row: &str) -> Driver {
 /// Ten rows with nulls where the validity says so.
 fn typed(validity: &[u8]) -> Vec<u64> {
     batch(&[(); 3], |writer, ()| {
-        writer.rows(10).unwrap();
-        writer.list(validity).unwrap();
-        writer.list(&[0b1111_0000_u8, 0b11]).unwrap();
-        writer.list(validity).unwrap();
-        writer.list(&[-5_i32; 10]).unwrap();
-        writer.list(validity).unwrap();
-        writer.list(&[50_i64; 10]).unwrap();
-        writer.list(validity).unwrap();
-        writer.list(&[0.5_f64; 10]).unwrap();
+        let write = |writer: &mut Writer<'_>| {
+            writer.slot(10, 4)?;
+            writer.column(ColumnType::Boolean)?;
+            writer.list(validity)?;
+            writer.list(&[0b1111_0000_u8, 0b11])?;
+            writer.column(ColumnType::Date)?;
+            writer.list(validity)?;
+            writer.list(&[-5_i32; 10])?;
+            writer.column(ColumnType::Timestamp)?;
+            writer.list(validity)?;
+            writer.list(&[50_i64; 10])?;
+            writer.column(ColumnType::Float64)?;
+            writer.list(validity)?;
+            writer.list(&[0.5_f64; 10])
+        };
+        writer.unit(&[], 0, 1, write).unwrap();
     })
 }
 
@@ -335,9 +349,9 @@ fn batches_of_another_form_are_refused() {
         ("a unit too many", bytes, 3),
         ("cut off", &bytes[..bytes.len() - 8], 2),
         ("no unit at all", bytes, 0),
-        ("other lengths", bytemuck::cast_slice(&[2_u64, 0, 1, 7]), 1),
-        ("a validity of another length", bytemuck::cast_slice(&[2_u64, 2, u64::MAX, 2, 1, 1]), 1),
-        ("lengths beyond the memory", bytemuck::cast_slice(&[1_u64 << 31, 0, 1 << 31]), 1),
+        ("other lengths", bytemuck::cast_slice(&[8_u64, 0, 1, 2, 1, 2, 0, 1, 7]), 1),
+        ("a validity of another length", bytemuck::cast_slice(&[10_u64, 0, 1, 2, 1, 2, 2, u64::MAX, 2, 1, 1]), 1),
+        ("lengths beyond the memory", bytemuck::cast_slice(&[7_u64, 0, 1, 1 << 31, 1, 2, 0, 1 << 31]), 1),
     ] {
         assert_eq!(driver.ask_all(bytes, units).err().map(|e| e.reason()), Some(Reason::SandboxFailed), "{what}");
     }
@@ -347,12 +361,10 @@ fn batches_of_another_form_are_refused() {
 #[test]
 fn a_batch_larger_than_any_before_finds_room() {
     let unit = vec![1_i64; 100_000];
-    let mut memory = vec![0_u64; 4 * 100_003];
+    let mut memory = vec![0_u64; 4 * 100_008];
     let mut writer = Writer::new(bytemuck::cast_slice_mut(&mut memory));
     for _ in 0..4 {
-        writer.rows(unit.len()).unwrap();
-        writer.list::<u8>(&[]).unwrap();
-        writer.list(&unit).unwrap();
+        write_integers(&mut writer, &[], &unit);
     }
     let mut driver = quotients();
     assert_eq!(ask(&mut driver, &[vec![1]]), [Some(100)]);

@@ -16,7 +16,7 @@ use crate::terms::Spec;
 use crate::testing::{MEMORY, WIT, encode};
 use crate::world::world;
 
-const MEASURED: &str = "measure: func(parameters: list<parameter>, views: list<rows>) -> list<contribution>;";
+const MEASURED: &str = "measure: func(unit: list<u64>) -> list<contribution>;";
 
 fn spec() -> Spec {
     Guest::default().spec()
@@ -32,28 +32,25 @@ fn instead(measure: &str, exports: &str) -> Vec<u8> {
 #[test]
 fn c1_functions_of_another_shape() {
     let function = |signature: &str| {
-        format!("(func (export \"glovebox:question/analytical@0.1.0#measure\") {signature} unreachable)")
+        format!("(func (export \"glovebox:question/analytical@0.2.0#measure\") {signature} unreachable)")
     };
-    let four = "(param i32 i32 i32 i32) (result i32)";
+    let two = "(param i32 i32) (result i32)";
     for (what, measure, signature) in [
         ("a handle as the answer", "resource r; measure: func() -> r;", "(result i32)"),
-        (
-            "a list of handles as the answer",
-            "resource r; measure: func(parameters: list<parameter>, views: list<rows>) -> list<r>;",
-            four,
-        ),
+        ("a list of handles as the answer", "resource r; measure: func(unit: list<u64>) -> list<r>;", two),
         ("a borrowed handle to take", "resource r; measure: func(r: borrow<r>);", "(param i32)"),
-        ("an answer of integers", "measure: func(parameters: list<parameter>, views: list<rows>) -> list<s64>;", four),
+        ("an answer of integers", "measure: func(unit: list<u64>) -> list<s64>;", two),
+        ("words of another size", "measure: func(unit: list<u32>) -> list<contribution>;", two),
         (
-            "no views",
-            "measure: func(parameters: list<parameter>) -> list<contribution>;",
-            "(param i32 i32) (result i32)",
+            "another list besides",
+            "measure: func(unit: list<u64>, more: list<u64>) -> list<contribution>;",
+            "(param i32 i32 i32 i32) (result i32)",
         ),
-        ("no answer", "measure: func(parameters: list<parameter>, views: list<rows>);", "(param i32 i32 i32 i32)"),
+        ("no answer", "measure: func(unit: list<u64>);", "(param i32 i32)"),
         (
             "a result that may be an error's text",
-            "measure: func(parameters: list<parameter>, views: list<rows>) -> result<list<contribution>, string>;",
-            four,
+            "measure: func(unit: list<u64>) -> result<list<contribution>, string>;",
+            two,
         ),
     ] {
         let denial = Question::new(&instead(measure, &function(signature)), spec(), 1).unwrap_err();
@@ -65,9 +62,9 @@ fn c1_functions_of_another_shape() {
 /// What a component has besides stands in its world, and so in what the parties agree on; nobody calls it.
 #[test]
 fn c2_functions_beside_the_contracts() {
-    let measure = "(func (export \"glovebox:question/analytical@0.1.0#measure\") (param i32 i32 i32 i32) (result i32)
+    let measure = "(func (export \"glovebox:question/analytical@0.2.0#measure\") (param i32 i32) (result i32)
                     (i32.const 0))";
-    let beside = "(func (export \"glovebox:question/analytical@0.1.0#more\") unreachable)";
+    let beside = "(func (export \"glovebox:question/analytical@0.2.0#more\") unreachable)";
     let more = instead(&format!("{MEASURED} more: func();"), &format!("{measure} {beside}"));
     let plain = instead(MEASURED, measure);
     let (world_of_more, world_of_plain) = (world(&more).unwrap(), world(&plain).unwrap());
@@ -81,9 +78,9 @@ fn c2_functions_beside_the_contracts() {
 #[test]
 fn c3_a_handle_beside_the_contract() {
     let component = |body: &str| {
-        let import = "(import \"[export]glovebox:question/analytical@0.1.0\" \"[resource-new]r\" (func $new (param i32) (result i32)))";
+        let import = "(import \"[export]glovebox:question/analytical@0.2.0\" \"[resource-new]r\" (func $new (param i32) (result i32)))";
         let measure = format!(
-            "(func (export \"glovebox:question/analytical@0.1.0#measure\") (param i32 i32 i32 i32) (result i32) {body} (i32.const 0))"
+            "(func (export \"glovebox:question/analytical@0.2.0#measure\") (param i32 i32) (result i32) {body} (i32.const 0))"
         );
         let wit = WIT.replace(MEASURED, &format!("resource r; {MEASURED}"));
         encode(&wit, "analytical-question", wat::parse_str(format!("(module {import} {MEMORY} {measure})")).unwrap())

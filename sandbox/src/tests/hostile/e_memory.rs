@@ -48,11 +48,11 @@ fn e2_memory_up_to_its_maximum() {
 
 #[test]
 fn e3_memory_page_by_page() {
-    let looping = "(local.set 4 (i32.const 0))
+    let looping = "(local.set 2 (i32.const 0))
         (block $out (loop $on
             (br_if $out (i32.eq (memory.grow (i32.const 1)) (i32.const -1)))
-            (local.set 4 (i32.add (local.get 4) (i32.const 1))) (br $on)))
-        (return (call $say (f64.convert_i32_s (local.get 4))))";
+            (local.set 2 (i32.add (local.get 2) (i32.const 1))) (br $on)))
+        (return (call $say (f64.convert_i32_s (local.get 2))))";
     let asked = comes_to("E3", "a page at a time", &within(65_536, 16 << 20, Guest::evil(looping)), "a=[254.0, 1.0]");
     assert_eq!(asked.memory_bytes, (255 << 16) + TABLE_BYTES);
 }

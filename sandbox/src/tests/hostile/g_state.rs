@@ -13,7 +13,7 @@ use crate::tests::pressure::{Swap, page_out};
 
 /// What is looked at: all of memory up to 40 pages, sizes, elements, whether segments are there; it counts in `$calls`.
 const LOOKS: &str = "
-    (local.set 4 (i32.const 65536))
+    (local.set 2 (i32.const 65536))
     (global.set $calls (i32.add (global.get $calls) (i32.mul (i32.const 1000) (i32.add (memory.size) (table.size $table)))))
     (memory.init $kept (i32.const 2048) (i32.const 0) (i32.const 8))
     (table.init $table $elements (i32.const 0) (i32.const 0) (i32.const 1))
@@ -24,9 +24,9 @@ const LOOKS: &str = "
     (drop (memory.grow (i32.const 39)))
     (drop (table.grow $table (ref.null func) (i32.const 100)))
     (loop $on
-        (global.set $calls (i32.add (global.get $calls) (i64.ne (i64.load (local.get 4)) (i64.const 0))))
-        (local.set 4 (i32.add (local.get 4) (i32.const 64)))
-        (br_if $on (i32.lt_u (local.get 4) (i32.const 2621440))))";
+        (global.set $calls (i32.add (global.get $calls) (i64.ne (i64.load (local.get 2)) (i64.const 0))))
+        (local.set 2 (i32.add (local.get 2) (i32.const 64)))
+        (br_if $on (i32.lt_u (local.get 2) (i32.const 2621440))))";
 
 /// Everything that can be left.
 const LEAVES: &str = "

@@ -33,7 +33,7 @@ const INTERFACES: [&str; 22] = [
     "wasi:sockets/network@0.2.0",
     "wasi:keyvalue/store@0.2.0-draft",
     "wasi:logging/logging",
-    "glovebox:question/data@0.1.0",
+    "glovebox:question/data@0.2.0",
 ];
 
 fn refused(text: &str) -> String {

@@ -12,11 +12,11 @@ use crate::terms::Limits;
 /// Growth is refused at every point there is, one after the other, and each time the guest is told and goes on.
 #[test]
 fn l1_every_growth_refused_in_turn() {
-    let counts = "(local.set 4 (i32.const 0))
+    let counts = "(local.set 2 (i32.const 0))
         (block $out (loop $on
             (br_if $out (i32.eq (memory.grow (i32.const 1)) (i32.const -1)))
-            (local.set 4 (i32.add (local.get 4) (i32.const 1))) (br $on)))
-        (return (call $say (f64.convert_i32_s (local.get 4))))";
+            (local.set 2 (i32.add (local.get 2) (i32.const 1))) (br $on)))
+        (return (call $say (f64.convert_i32_s (local.get 2))))";
     for granted in 0..12 {
         let limits = Limits { memory_bytes_per_unit: ((1 + granted) << 16) + 4 * 8, ..Limits::default() };
         let asked = Guest { limits: limits.clone(), ..Guest::evil(counts) }.asked();

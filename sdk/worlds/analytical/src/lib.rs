@@ -9,8 +9,6 @@ wit_bindgen::generate!({
     world: "analytical-question",
     pub_export_macro: true,
     export_macro_name: "export",
-    generate_unused_types: true,
 });
 
 pub use exports::glovebox::question::analytical::{Contribution, Guest};
-pub use exports::glovebox::question::data;

@@ -9,8 +9,6 @@ wit_bindgen::generate!({
     world: "list-question",
     pub_export_macro: true,
     export_macro_name: "export",
-    generate_unused_types: true,
 });
 
-pub use exports::glovebox::question::data;
 pub use exports::glovebox::question::selection::Guest;
