@@ -460,6 +460,9 @@ struct RunArgs {
     /// Memory for sorting views, in MiB; what does not fit is spilled to a private folder.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=1_048_576), value_name = "MIB")]
     sort_memory: u32,
+    /// Show how the views would be read, and end: nothing is run, spent or logged.
+    #[arg(long)]
+    explain: bool,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -501,6 +504,7 @@ impl Cli {
             Command::Agree(args) => compose(room, &state, &args),
             Command::Approve(args) => sign(room, &args),
             Command::Revoke(args) => withdraw(room, &args),
+            Command::Run(args) if args.explain => plan_of(room, &state, &args),
             Command::Run(args) => execute(room, at, &args, self.json),
             Command::Verify { receipt, root } => {
                 Ok(Printed::verified(&verify(&open_room(room)?, &receipt, root.as_deref(), now)?))
@@ -801,6 +805,12 @@ fn execute(room: &Path, state: StateAt<'_>, args: &RunArgs, json: bool) -> anyho
     let outcome = glovebox::run(&request, &|step| progress.at(step))?;
     progress.finish();
     Ok(Printed::outcome(&outcome))
+}
+
+fn plan_of(room: &Path, state: &Path, args: &RunArgs) -> anyhow::Result<Printed> {
+    let (memory_bytes, threads) = ((args.sort_memory as usize) << 20, threads(args.threads)?);
+    let explained = glovebox::explain(&open_room(room)?, state, &args.agreement, memory_bytes, threads)?;
+    Ok(Printed::plan(&explained))
 }
 
 /// The code, fact and remedy of an error, whatever its type.

@@ -33,6 +33,7 @@ pub mod bench;
 mod clock;
 mod deliver;
 mod error;
+mod explain;
 mod export;
 mod files;
 mod identify;
@@ -63,6 +64,7 @@ pub mod group {
 }
 pub use deliver::{Carried, deliver};
 pub use error::{Code, Fault, Result, Stage};
+pub use explain::{Explained, explain};
 pub use export::{Export, Exported, export};
 pub use gate::ApprovalRecord;
 pub use glovebox_trust::Principal;
@@ -71,7 +73,7 @@ pub use glovebox_trust::registry::{Custody, MemberKind, Scope};
 pub use glovebox_trust::revocations::RevocationKind;
 pub use identify::{Identified, identify};
 pub use privacy::{Charge, Cost, Ledger, LedgerLine, Lifetime, Loss, MeasureNoise};
-pub use provision::{SharedView, ViewStamp};
+pub use provision::{Scan, SharedView, SlotPlan, ViewStamp};
 pub use quote::{Quote, quote};
 pub use random::Random;
 pub use receipt::{Check, Verified, new_auditor, verify};

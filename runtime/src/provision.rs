@@ -5,6 +5,7 @@
 //! here may show one unit's rows under another unit's key, or put a row or an identifier into an error.
 
 mod across;
+mod explain;
 mod feed;
 mod folder;
 mod footer;
@@ -34,6 +35,8 @@ use glovebox_source_protocol::{Connection, Pin};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
+pub(crate) use self::explain::explain;
+pub use self::explain::{Scan, SlotPlan};
 use self::feed::Feed;
 use self::folder::Stamp;
 use self::join::{JoinInput, Joined};

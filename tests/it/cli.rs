@@ -10,7 +10,7 @@ use expect_test::expect;
 use serde_json::Value;
 
 use crate::support::forge::{EVIL, IN_TOTO, payload, pre_authentication_encoding, sha256};
-use crate::support::{CONTROLS, Fixture, LIST};
+use crate::support::{CONTROLS, Fixture, LIST, text};
 
 const VERBS: &[&[&str]] = &[
     &["key", "new"],
@@ -441,4 +441,22 @@ fn openssl(room: &Fixture, arguments: &[&str]) -> Option<Vec<u8>> {
     };
     assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Some(output.stdout)
+}
+
+#[test]
+fn a_plan_is_shown_and_nothing_is_spent() {
+    let room = Fixture::new();
+    let agreement = room.agree("reach", &["--destination", "reports"]);
+    let state = || (room.spent(), room.outputs(), fs::read(room.path("log/checkpoint")).ok());
+    let before = state();
+    let shown = room.glovebox(&["run", &agreement, "--explain", "--json"]).succeeded();
+    let slots = shown["slots"].as_array().unwrap();
+    let told = slots.iter().map(|slot| [text(&slot["slot"]), text(&slot["view"]), text(&slot["join"])]);
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [["purchases", "purchases", "required"], ["campaigns", "campaigns", "required"]]);
+    assert!(slots.iter().all(|slot| slot["scans"][0]["row_groups"].as_u64() >= Some(1)), "{shown}");
+    let printed = room.glovebox(&["run", &agreement, "--explain"]).stdout;
+    assert!(printed.contains("row groups") && printed.contains("Nothing was run or spent"), "{printed}");
+    assert_eq!(state(), before);
+    assert_eq!(fs::read_dir(room.path("receipts")).map_or(0, Iterator::count), 0);
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use glovebox::{
-    Charge, Code, Draft, Enrolled, Fault, Identified, LedgerLine, LogStatus, MeasureNoise, Outcome, Preview, Principal,
-    Quote, RegistryStatus, Rehearsal, ReleasedResult, ShardsDone, Step, Verified,
+    Charge, Code, Draft, Enrolled, Explained, Fault, Identified, LedgerLine, LogStatus, MeasureNoise, Outcome, Preview,
+    Principal, Quote, RegistryStatus, Rehearsal, ReleasedResult, ShardsDone, Step, Verified,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -226,6 +226,28 @@ impl Printed {
         text +=
             &format!("{}\nNothing was spent. A run that repeats another on the same data is free.", quote.guarantee);
         Self::done(json!(quote), text)
+    }
+
+    pub(super) fn plan(explained: &Explained) -> Self {
+        let Explained { slots, shards, max_rows_per_unit, memory_bytes, threads } = explained;
+        let mut text = String::new();
+        for plan in slots {
+            text += &format!("{}: view {}, {}\n", plan.slot, plan.view, plan.join);
+            for scan in &plan.scans {
+                let (read, all) = (scan.row_groups - scan.row_groups_skipped, scan.row_groups);
+                let condition = scan.condition.as_deref().unwrap_or("true");
+                text +=
+                    &format!("  reads {} of {} files, {read} of {all} row groups", scan.columns.join(", "), scan.files);
+                text += &format!(", where {condition}\n");
+            }
+            text += &plan.steps.iter().map(|step| format!("    {step}\n")).collect::<String>();
+        }
+        text += &format!(
+            "Rows are sorted by shard ({shards} of them), unit and columns, in {} MiB on {threads} cores; a unit has at most \
+             {max_rows_per_unit} rows in a slot.\nNothing was run or spent, and no row was read.",
+            memory_bytes >> 20
+        );
+        Self::done(json!(explained), text)
     }
 
     pub(super) fn rehearsal(rehearsal: &Rehearsal) -> Self {

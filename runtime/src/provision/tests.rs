@@ -1,6 +1,7 @@
 //! The stage through its front door, with files in a folder of its own; and its join against a naive one.
 
 mod across;
+mod explain;
 mod keys;
 mod mapped;
 mod masked;

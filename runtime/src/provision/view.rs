@@ -49,7 +49,8 @@ pub(super) struct PlannedView {
     share: Share,
     state: SessionState,
     plan: LogicalPlan,
-    files: Vec<Arc<SourceFile>>,
+    /// By their names in the session.
+    files: Vec<(String, Arc<SourceFile>)>,
 }
 
 impl PlannedView {
@@ -66,9 +67,9 @@ impl PlannedView {
             // Before anything is read of them: a file that came meanwhile may be of a kind whose rows tell its types.
             source::check(view, &sources, snapshot)?;
         }
-        let files: Vec<_> = sources.iter().flat_map(OpenSource::files).map(|file| Arc::clone(&file.file)).collect();
-        let served = sources.iter().flat_map(OpenSource::files);
-        let folder = Folder::new(served.map(|file| (file.name.clone(), Arc::clone(&file.file))));
+        let files = sources.iter().flat_map(OpenSource::files);
+        let files: Vec<_> = files.map(|file| (file.name.clone(), Arc::clone(&file.file))).collect();
+        let folder = Folder::new(files.iter().cloned());
         let state = state(folder, share).map_err(|error| internal(view, &error))?;
         for source in sources {
             source.register(&state, view).await?;
@@ -173,7 +174,12 @@ impl PlannedView {
     /// Whether every file still is what it was when it was opened.
     pub(super) fn is_unchanged(&self) -> bool {
         let mapping = self.mapping.as_ref();
-        self.files.iter().all(|file| file.is_unchanged()) && mapping.is_none_or(|mapping| mapping.is_unchanged())
+        self.files.iter().all(|(_, file)| file.is_unchanged()) && mapping.is_none_or(|mapping| mapping.is_unchanged())
+    }
+
+    /// The file that the session knows by a name.
+    pub(super) fn file(&self, name: &str) -> Option<&SourceFile> {
+        self.files.iter().find(|(known, _)| known == name).map(|(_, file)| file.as_ref())
     }
 
     /// How the rows for a slot are read, before they are sorted.
@@ -354,7 +360,7 @@ fn check_function(expression: &Expr) -> Result<(), String> {
     Err(format!("calls {name}(), whose answer differs from run to run"))
 }
 
-fn invalid(view: &str, error: &DataFusionError) -> Fault {
+pub(super) fn invalid(view: &str, error: &DataFusionError) -> Fault {
     refused(view, &format!("cannot be planned: {}", error.strip_backtrace()))
 }
 
