@@ -40,25 +40,14 @@ pub fn deliver(dir: &Dir, state: &Path, path: &str, now: DateTime<Utc>) -> Resul
         let fact = format!("the agreement of run {run_id} names no place to deliver to");
         Fault::new(Code::DestinationFailed, fact, "take the result from its folder in the room")
     })?;
-    let path = path_of(&agreement);
-    let result = gate::read(dir, &path, RESULT_BYTES_MAX, Code::DestinationFailed)?;
-    let text = gate::read(dir, &opening_path(&path), OPENING_BYTES_MAX, Code::DestinationFailed)?;
-    let opening: Option<Opening> = serde_json::from_slice(&text).ok();
-    if !opening.is_some_and(|opening| opening.is_well_formed() && opening.commit(&result) == committed) {
-        let fact = format!("{path} is not the result of run {run_id}");
-        return Err(Fault::new(
-            Code::DestinationFailed,
-            fact,
-            "put back what the run wrote, with its opening beside it",
-        ));
-    }
+    let (result, opening) = committed_result(dir, &path_of(&agreement), &run_id, &committed)?;
     let asked = Write {
         connection,
         to: delivery.to.clone(),
         run_id: run_id.clone(),
         format: agreement.destination.format.extension().into(),
         sha256: sha256_hex(&result),
-        opening: String::from_utf8_lossy(&text).into_owned(),
+        opening,
     };
     let to = place(delivery);
     let written = provision::write(&asked, result).map_err(|why| {
@@ -66,6 +55,21 @@ pub fn deliver(dir: &Dir, state: &Path, path: &str, now: DateTime<Utc>) -> Resul
         Fault::new(Code::DestinationFailed, fact, "deliver it later with `glovebox deliver` and the run's receipt")
     })?;
     Ok(Carried { run_id, to, was_there: written.was_there })
+}
+
+/// The result and its opening, as they are now: since the receipt was verified, others may have written to the room.
+fn committed_result(dir: &Dir, path: &str, run_id: &str, committed: &str) -> Result<(Vec<u8>, String)> {
+    let result = gate::read(dir, path, RESULT_BYTES_MAX, Code::DestinationFailed)?;
+    let text = gate::read(dir, &opening_path(path), OPENING_BYTES_MAX, Code::DestinationFailed)?;
+    let opening: Option<Opening> = serde_json::from_slice(&text).ok();
+    if opening.is_some_and(|opening| opening.is_well_formed() && opening.commit(&result) == committed) {
+        return Ok((result, String::from_utf8_lossy(&text).into_owned()));
+    }
+    Err(Fault::new(
+        Code::DestinationFailed,
+        format!("{path} is not the result of run {run_id}"),
+        "put back what the run wrote, with its opening beside it",
+    ))
 }
 
 /// Makes sure that this host has the way to the place, before a run costs anything.
@@ -85,4 +89,31 @@ fn way<'a>(state: &Path, destination: &'a Destination) -> Result<Option<(&'a Del
     let whose = format!("destination {} of {}", destination.id, destination.recipient);
     let connection = provision::connection(state, &delivery.connection, &destination.recipient, &whose)?;
     Ok(Some((delivery, connection)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_carried_but_what_the_receipt_commits_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = crate::open_room(folder.path()).unwrap();
+        let opening = Opening { salt: "0".repeat(64), pseudonym_key: None };
+        let committed = opening.commit(b"result");
+        let read = |result: &str, opening: &Opening| {
+            dir.write("result.csv", result).unwrap();
+            dir.write(opening_path("result.csv"), serde_json::to_vec(opening).unwrap()).unwrap();
+            committed_result(&dir, "result.csv", "run-1", &committed)
+        };
+        assert_eq!(read("result", &opening).unwrap().0, b"result");
+        // A piece of the file in the salt stands for a shorter file.
+        let other = Opening { salt: "1".repeat(64), ..opening.clone() };
+        let longer = Opening { salt: opening.salt.clone() + "res", ..opening.clone() };
+        for (result, opening) in [("another", &opening), ("result", &other), ("ult", &longer)] {
+            let fault = read(result, opening).unwrap_err();
+            assert_eq!(fault.code(), Code::DestinationFailed);
+            assert!(fault.fact().contains("is not the result of run run-1"), "{fault}");
+        }
+    }
 }

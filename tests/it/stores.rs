@@ -246,6 +246,24 @@ fn a_run_whose_server_is_lost_is_never_free_and_released() {
     assert_eq!(host.spent() - spent, COST);
 }
 
+/// The connection is lost while the run says that it begins to read: what became of that it cannot know.
+#[test]
+fn a_run_that_cannot_know_whether_it_is_committed_is_charged() {
+    let database = Postgres::shared().database();
+    let host = Host::first(&lifetime(100), &households(100), &database);
+    database.sql(
+        r#"CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+           CREATE TRIGGER cut BEFORE INSERT ON entry FOR EACH ROW
+           WHEN (NEW.text LIKE '%"state":"committed"%') EXECUTE FUNCTION cut()"#,
+    );
+    let ran = host.run(&host.question('a'));
+    ran.failed("STORE_UNREACHABLE", 7);
+    assert_eq!(host.spent(), COST);
+    let record = host.market.room.record(&text(&ran.json()["receipt"]));
+    assert_ne!(record["predicate"]["charges"], Value::Array(Vec::new()), "{record}");
+}
+
 /// A user that may add to the ledger and change nothing of it but its head.
 const KEEPER: &str = "
     DO $$ BEGIN CREATE ROLE keeper LOGIN PASSWORD 'swordfish'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;

@@ -201,6 +201,25 @@ fn what_is_kept_is_read_whatever_is_written_meanwhile() {
     table.refuses(READ, Some(of_snapshot(&pin, &["id"], "'; DROP TABLE sales; --")), "SOURCE_CHANGED", "is gone");
 }
 
+/// A snapshot does not survive `TRUNCATE`, whoever has imported it: the table would seem to have had no rows.
+#[test]
+fn a_table_that_is_emptied_while_a_reader_waits_is_not_what_was_pinned() {
+    let (server, table) = sales();
+    let (keeper, pin, snapshot) = Reader::pin(&table);
+    let waiting = |number: &str| {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'sales'::regclass";
+        while server.sql(waiting).trim_end() != number {}
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.sql("TRUNCATE sales"));
+        waiting("1");
+        let read = of_snapshot(&pin, &["id"], &snapshot);
+        scope.spawn(|| table.refuses(READ, Some(read), "SOURCE_CHANGED", "snapshot that was pinned is gone"));
+        waiting("2");
+        drop(keeper);
+    });
+}
+
 /// A run that is killed leaves no transaction open at anybody's server.
 #[test]
 fn whoever_keeps_a_snapshot_ends_with_who_asked() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::accountant::Loss;
+use super::super::contributors::{Denial, Digests, History, Release, ReleasedSet, SetKind};
 use super::*;
 
 #[path = "../../../../tests/it/support/ledger_server.rs"]
@@ -88,6 +89,7 @@ over_both_stores! {
     a_changed_or_missing_entry_is_noticed,
     a_shorter_ledger_does_not_extend_a_longer_one,
     many_writers_at_once_never_overspend,
+    what_follows_on_another_head_is_not_added,
     a_ledger_that_is_made_twice_is_one,
     charges_of_another_host_are_taken_over_once,
 }
@@ -237,6 +239,21 @@ fn many_writers_at_once_never_overspend(site: fn() -> Site) {
     assert_eq!((paid, spent(&site.ledger())), (100, 1_000));
 }
 
+/// Its number would be free.
+fn what_follows_on_another_head_is_not_added(site: fn() -> Site) {
+    let site = site();
+    let mut ledger = site.ledger();
+    ledger.reserve("room", "run-1", &[charge(400, 1_000)]).unwrap();
+    let head = ledger.head().unwrap();
+    let next = Entry::new("room", "run-1", State::Committed);
+    for other in [LedgerHead { entries: 2, ..head.clone() }, LedgerHead { sha256: "00".into(), ..head.clone() }] {
+        let rows = chain(&other, std::slice::from_ref(&next)).unwrap();
+        assert!(!ledger.0.append(&other, &rows, None).unwrap(), "{other:?}");
+        assert_eq!(ledger.head().unwrap(), head);
+    }
+    assert!(ledger.0.append(&head, &chain(&head, &[next]).unwrap(), None).unwrap());
+}
+
 fn a_ledger_that_is_made_twice_is_one(site: fn() -> Site) {
     let site = site();
     site.ledger().reserve("room", "run-1", &[charge(400, 1_000)]).unwrap();
@@ -360,6 +377,63 @@ fn a_commit_whose_answer_is_lost_is_found_and_not_made_twice() {
     ledger.reserve("room", "run-1", &[charge(400, 1_000)]).unwrap();
     assert!(mark.exists());
     assert_eq!((spent(&ledger), ledger.head().unwrap().entries), (400, 1));
+}
+
+/// The fourth line that the first process is to read is the change.
+#[test]
+fn a_change_that_never_arrived_is_not_taken_for_made() {
+    let site = Site::on_a_server();
+    let (script, mark) = (site.state.path().join("keeper"), site.state.path().join("mark"));
+    let keeper = ledger_server::keeper().display();
+    let text = format!(
+        "#!/bin/sh\nif ! mkdir '{}'; then exec '{keeper}'; fi\nsed -un '1,3p;4q' | '{keeper}'\n",
+        mark.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    site.run_by(&script);
+    let mut ledger = site.ledger();
+    let fault = ledger.reserve("room", "run-1", &[charge(400, 1_000)]).unwrap_err();
+    assert_eq!(fault.code(), Code::StoreUnreachable, "{fault}");
+    assert!(mark.exists());
+    assert_eq!(spent(&ledger), 0);
+}
+
+/// Two hosts release at once what gives one unit away: the record of the other comes between the look at the records and
+/// the new one.
+#[test]
+fn a_host_that_was_second_compares_with_the_first() {
+    let site = Site::on_a_server();
+    let (ledger, database) = (site.ledger(), site.database.as_ref().unwrap());
+    let release = |run: &str, units: std::ops::Range<u64>| {
+        let set = ReleasedSet { label: None, digests: Digests::from(units.collect::<Vec<_>>()) };
+        Release::new(run.into(), "agency".into(), SetKind::Groups, vec!["shop/orders".into()], vec![set])
+    };
+    History::open(&site.dir()).unwrap().admit(&release("run-1", 0..100), 50, &ledger).unwrap();
+    // The first one's record is there again only once the second waits to add its own.
+    site.alter("CREATE TABLE earlier AS SELECT * FROM contributors; DELETE FROM contributors");
+    let other = tempfile::tempdir().unwrap();
+    let history = History::open(&crate::open_room(other.path()).unwrap()).unwrap();
+    let commit_once_waited_for = "DO $$ BEGIN
+        INSERT INTO contributors SELECT * FROM earlier;
+        PERFORM pg_advisory_xact_lock(1);
+        FOR look IN 1..1000 LOOP
+            EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)));
+            PERFORM pg_sleep(0.02);
+        END LOOP;
+    END $$";
+    let is_written = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database \
+                      WHERE locktype = 'advisory' AND datname = current_database()";
+    let denial = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| database.sql(commit_once_waited_for));
+        while !writing.is_finished() && database.sql(is_written) == "0" {}
+        history.admit(&release("run-2", 1..100), 50, &ledger).unwrap_err()
+    });
+    assert!(matches!(&denial, Denial::TooClose { earlier: Some(run), .. } if run == "run-1"), "{denial:?}");
+    assert_eq!(database.sql("SELECT run FROM contributors"), "run-1");
+    // Whoever has not seen the first one's adds nothing, whether or not it had to wait.
+    let name = RecordName { run: "run-3".into(), sha256: "00".into() };
+    assert!(!ledger.keep(0, &name, b"").unwrap());
 }
 
 /// Contributors are hashed, and lists named, under the host's key: another one would compare nothing with nothing.
