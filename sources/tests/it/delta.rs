@@ -245,7 +245,7 @@ fn a_table_of_a_later_protocol() {
 fn requests_that_make_no_sense() {
     let (_folder, table) = households();
     let pin = table.pin();
-    table.refuses("write", None, "REQUEST_INVALID", "write");
+    table.refuses("erase", None, "REQUEST_INVALID", "erase");
     table.refuses(READ, None, "REQUEST_INVALID", "read");
     table.refuses(PIN, Some(wanted(&pin, &["name"], Vec::new())), "REQUEST_INVALID", "pin");
     table.refuses(READ, Some(wanted(&pin, &["nothing"], Vec::new())), "REQUEST_INVALID", "column");

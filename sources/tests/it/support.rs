@@ -114,7 +114,9 @@ pub(crate) fn python(table: &Path, lines: &str) -> String {
         python
     });
     let before = include_str!("tables.py");
-    let output = Command::new(python).arg("-c").arg(format!("{before}\n{lines}")).arg(table).output().expect("Python");
+    // Done is done: now and then a thread of Arrow's aborts an interpreter that ends by itself.
+    let script = format!("{before}\n{lines}\nimport os\nsys.stdout.flush()\nos._exit(0)");
+    let output = Command::new(python).arg("-c").arg(script).arg(table).output().expect("Python");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
