@@ -2,8 +2,8 @@
 //!
 //! A run starts this as a process of its own, so that whatever speaks to a network or reads a table format's log is
 //! outside of the program that holds keys, ledger and joined rows. It is told what to do on standard input, and answers
-//! on standard output, in the words of [`glovebox_source_protocol`]. It never writes to a source; where a run's recipient wants the result put
-//! into a place like one, it is started for that.
+//! on standard output, in the words of [`glovebox_source_protocol`]. It never writes to a source; where a run's recipient
+//! wants the result put into a place like one, it is started for that.
 
 mod delta;
 mod objects;
@@ -17,7 +17,7 @@ mod write;
 use std::io::{Read, Write};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::error::ArrowError;
 use glovebox_source_protocol::{
     Column, DESCRIBE, Description, Held, PIN, Pin, Place, READ, Read as Wanted, Refusal, RefusalCode, Request,
@@ -97,12 +97,13 @@ fn read(table: &Table, wanted: &Wanted, output: &mut impl Write) -> Told<()> {
     rows.end().map_err(|_| None)
 }
 
-/// The columns in their order, of the types in which they cross.
+/// The columns in their order, of the types in which they cross. What does not fit is an error, and not a null.
 fn narrowed(batch: &RecordBatch, columns: &[Column]) -> std::result::Result<RecordBatch, ArrowError> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
     let find = |column: &Column| {
         let found = batch.column_by_name(&column.name);
         let found = found.ok_or_else(|| ArrowError::SchemaError("a column is missing".into()))?;
-        cast(found, &column.kind.data_type())
+        cast_with_options(found, &column.kind.data_type(), &strict)
     };
     let arrays = columns.iter().map(find).collect::<std::result::Result<_, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -161,5 +162,26 @@ impl Table {
             Self::Object(object) => object.read(wanted),
             Self::Postgres(table) => table.read(wanted),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, TimestampSecondArray};
+    use glovebox_source_protocol::ColumnType;
+
+    use super::*;
+
+    #[test]
+    fn a_moment_that_does_not_fit_is_an_error_and_no_null() {
+        let columns = [Column { name: "at".into(), kind: ColumnType::Timestamp, nullable: true }];
+        let crossed = |seconds| {
+            let moments: ArrayRef = Arc::new(TimestampSecondArray::from(vec![seconds]));
+            narrowed(&RecordBatch::try_from_iter([("at", moments)]).unwrap(), &columns)
+        };
+        assert_eq!(crossed(7).unwrap().column(0).null_count(), 0);
+        crossed(i64::MAX).unwrap_err();
     }
 }
