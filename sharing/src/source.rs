@@ -14,8 +14,8 @@ use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use glovebox::Clock;
 use glovebox_source_protocol::{
-    Batches, Column, Connection, DataFile, Pin, Place, Read as Wanted, Refusal, RefusalCode, Secret, Table as Source,
-    Version, schema, serve,
+    Batches, Column, Connection, DataFile, Hold, Pin, Place, Read as Wanted, Refusal, RefusalCode, Secret,
+    Table as Source, Version, schema, serve,
 };
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -89,8 +89,9 @@ impl Source for Shared {
         columns::read(&self.snapshot(None)?.pin().schema)
     }
 
-    fn pin(&self, version: Option<u64>) -> Result<Pin, Refusal> {
-        self.pin_of(self.snapshot(version)?.pin())
+    /// A version stays as it is.
+    fn pin(&self, version: Option<u64>) -> Result<(Pin, Option<Box<dyn Hold>>), Refusal> {
+        Ok((self.pin_of(self.snapshot(version)?.pin())?, None))
     }
 
     fn read(&self, wanted: &Wanted) -> Result<Batches, Refusal> {

@@ -23,16 +23,18 @@ use delta_kernel::{Engine, FileMeta, KernelError, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::DefaultEngineBuilder;
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use futures::{StreamExt, TryStreamExt, stream};
-use glovebox_source_protocol::{Column, Comparison, DataFile, Hint, Literal, Pin, Read, Refusal, RefusalCode, Version};
+use glovebox_source_protocol::{
+    Batches, Column, Comparison, DataFile, Hint, Literal, Pin, Read, Refusal, RefusalCode, Version,
+};
 use object_store::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::Url;
 
 pub(crate) use self::append::append;
+use crate::BATCH_ROWS;
 use crate::refuse::{Result, changed, refuse, unreadable};
 use crate::store::Store;
-use crate::{BATCH_ROWS, Batches};
 
 /// Files that are looked at side by side.
 const LOOKS: usize = 16;

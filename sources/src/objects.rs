@@ -11,16 +11,16 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::FileReader;
 use bytes::Bytes;
-use glovebox_source_protocol::{Column, ColumnType, DataFile, Pin, Read as Wanted, Refusal};
+use glovebox_source_protocol::{Batches, Column, ColumnType, DataFile, Pin, Read as Wanted, Refusal};
 use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::BATCH_ROWS;
 use crate::refuse::{Result, changed, unreadable};
 use crate::store::Store;
-use crate::{BATCH_ROWS, Batches};
 
 /// What is read of an object at a time.
 const PIECE_BYTES: usize = 1 << 20;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use glovebox_source_protocol::{
-    Column, Comparison, Connection, DataFile, Hint, Literal, Pin, Read as Wanted, Refusal, RefusalCode, schema,
+    Batches, Column, Comparison, Connection, DataFile, Hint, Literal, Pin, Read as Wanted, Refusal, RefusalCode, schema,
 };
 use postgres::config::SslMode;
 use postgres::error::SqlState;
@@ -32,9 +32,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use self::copy::{Columns, Rows, Sent};
 pub(crate) use self::insert::insert;
 use self::multiset::Multiset;
+use crate::BATCH_ROWS;
 use crate::refuse::{Result, changed, refuse, unreadable};
 use crate::store::{invalid, options};
-use crate::{BATCH_ROWS, Batches};
 
 /// A batch ends before it has more than this and one row.
 const BATCH_BYTES: usize = 8 << 20;
@@ -66,10 +66,12 @@ pub(crate) struct Hold {
     _session: Session,
 }
 
-impl Hold {
-    /// Waits until nobody reads this program's output any more: whoever pinned has read the rows, or is gone.
-    #[expect(clippy::unused_self, reason = "what it has is dropped afterwards")]
-    pub(crate) fn wait(self) {
+impl glovebox_source_protocol::Hold for Hold {
+    fn snapshot(&self) -> &str {
+        &self.snapshot
+    }
+
+    fn wait(self: Box<Self>) {
         let output = io::stdout();
         // A pipe without a reader is an error, which is told without being asked for.
         while poll(&mut [PollFd::from_borrowed_fd(output.as_fd(), PollFlags::empty())], None).is_err() {}

@@ -19,23 +19,22 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
 use crate::refuse::{Result, refuse};
-use crate::{Told, delta, postgres, say, store};
+use crate::{delta, postgres, store};
 
 /// The longest request; the result comes after it.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// Writes the result that follows the request.
-pub(crate) fn answer(input: &mut impl Read, output: &mut impl std::io::Write) -> Told<()> {
+pub(crate) fn answer(input: impl Read) -> Result<Written> {
     let (mut input, mut line, mut result) = (BufReader::new(input), Vec::new(), Vec::new());
     let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
     let asked: Option<Write> = read.ok().and_then(|_| serde_json::from_slice(&line).ok());
     let asked = asked.ok_or_else(|| unfit("the request cannot be read"))?;
     input.read_to_end(&mut result).map_err(|_| unfit("the result has no end"))?;
     if HEXLOWER.encode(&Sha256::digest(&result)) != asked.sha256 {
-        return Err(Some(unfit("the result is not the one that was announced")));
+        return Err(unfit("the result is not the one that was announced"));
     }
-    say(output, &Written { was_there: write(&asked, result)? })?;
-    output.flush().map_err(|_| None)
+    Ok(Written { was_there: write(&asked, result)? })
 }
 
 /// Says whether it was there already.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-pub use reader::{Batches, Table, serve};
+pub use reader::{Batches, Hold, Table, serve, tell};
 pub use rows::{RowsReader, RowsWriter};
 
 /// Answers with a [`Description`]; looks at no row.

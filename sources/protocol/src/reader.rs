@@ -8,8 +8,8 @@ use arrow::error::ArrowError;
 use serde::Serialize;
 
 use crate::{
-    Column, DESCRIBE, Description, PIN, Pin, Place, READ, Read as Wanted, Refusal, RefusalCode, Request, RowsWriter,
-    schema,
+    Column, DESCRIBE, Description, Held, PIN, Pin, Place, READ, Read as Wanted, Refusal, RefusalCode, Request,
+    RowsWriter, schema,
 };
 
 /// The longest fact that is told.
@@ -23,11 +23,20 @@ pub trait Table {
     /// Its columns. Looks at no row.
     fn columns(&self) -> Result<Vec<Column>, Refusal>;
 
-    /// What exactly would be read now, or of that version. Looks at no row.
-    fn pin(&self, version: Option<u64>) -> Result<Pin, Refusal>;
+    /// What exactly would be read now, or of that version; and what keeps it so, where something can.
+    fn pin(&self, version: Option<u64>) -> Result<(Pin, Option<Box<dyn Hold>>), Refusal>;
 
     /// The rows of a pin, and of nothing else.
     fn read(&self, wanted: &Wanted) -> Result<Batches, Refusal>;
+}
+
+/// A state of a table that is there as long as this is.
+pub trait Hold {
+    /// By what name it is read.
+    fn snapshot(&self) -> &str;
+
+    /// Waits until whoever pinned has read the rows, or is gone.
+    fn wait(self: Box<Self>);
 }
 
 impl Refusal {
@@ -50,6 +59,17 @@ pub fn serve(
     open: impl FnOnce(&Place) -> Result<Box<dyn Table>, Refusal>,
 ) -> bool {
     let done = answer(task, &mut input, &mut output, open);
+    end(done, output)
+}
+
+/// Answers with one line, or says why not; says whether there was an answer.
+pub fn tell(answer: Result<impl Serialize, Refusal>, mut output: impl Write) -> bool {
+    let told = answer.map_err(Some).and_then(|answer| say(&mut output, &answer));
+    let told = told.and_then(|()| output.flush().map_err(|_| None));
+    end(told, output)
+}
+
+fn end(done: Told<()>, mut output: impl Write) -> bool {
     let Err(Some(refusal)) = done else { return done.is_ok() };
     if let Ok(line) = serde_json::to_string(&refusal) {
         // The run that asked may be gone.
@@ -73,7 +93,7 @@ fn answer(
     let table = open(&request.place)?;
     match (task, request.read) {
         (DESCRIBE, None) => say(output, &Description { columns: table.columns()? }),
-        (PIN, None) => say(output, &table.pin(request.version)?),
+        (PIN, None) => pin(table.as_ref(), request.version, request.hold, output),
         (READ, Some(wanted)) => read(table.as_ref(), &wanted, output),
         _ => Err(invalid(
             format!("`{}` is no task that goes with this request", task.escape_debug()),
@@ -85,6 +105,17 @@ fn answer(
 fn say(output: &mut impl Write, answer: &impl Serialize) -> Told<()> {
     let line = serde_json::to_string(answer).map_err(|_| None)?;
     writeln!(output, "{line}").map_err(|_| None)
+}
+
+fn pin(table: &dyn Table, version: Option<u64>, hold: bool, output: &mut impl Write) -> Told<()> {
+    let (pin, held) = table.pin(version)?;
+    say(output, &pin)?;
+    if let Some(held) = held.filter(|_| hold) {
+        say(output, &Held { snapshot: held.snapshot().to_owned() })?;
+        output.flush().map_err(|_| None)?;
+        held.wait();
+    }
+    Ok(())
 }
 
 fn read(table: &dyn Table, wanted: &Wanted, output: &mut impl Write) -> Told<()> {
@@ -113,4 +144,24 @@ fn narrowed(batch: &RecordBatch, columns: &[Column]) -> Result<RecordBatch, Arro
     let arrays = columns.iter().map(find).collect::<Result<_, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(schema(columns), arrays, &options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ColumnType;
+    use arrow::array::{ArrayRef, TimestampSecondArray};
+
+    #[test]
+    fn a_moment_that_does_not_fit_is_an_error_and_no_null() {
+        let columns = [Column { name: "at".into(), kind: ColumnType::Timestamp, nullable: true }];
+        let crossed = |seconds| {
+            let moments: ArrayRef = Arc::new(TimestampSecondArray::from(vec![seconds]));
+            narrowed(&RecordBatch::try_from_iter([("at", moments)]).unwrap(), &columns)
+        };
+        assert_eq!(crossed(7).unwrap().column(0).null_count(), 0);
+        crossed(i64::MAX).unwrap_err();
+    }
 }
